@@ -1,0 +1,75 @@
+"""Which guests may still submit something before a model's next batch (the gather rule).
+
+A guest is *moving* from the moment something it waits for is ready until it next blocks,
+submits and blocks, or ends. All guests run on our loop, so this is known exactly and no timer
+has to guess it.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from .signals import Signal
+
+
+@attrs.define(eq=False)
+class Activity:
+    """The number of moving guests of one model, and a signal for when there is none."""
+
+    moving: int = 0
+    quiet: Signal = attrs.field(factory=lambda: Signal(ready=True))
+
+    def start(self) -> None:
+        self.moving += 1
+        if self.moving == 1:
+            self.quiet.clear()
+
+    def stop(self) -> None:
+        self.moving -= 1
+        if self.moving == 0:
+            self.quiet.set()
+
+
+@attrs.define(eq=False)
+class Mover:
+    """One guest's part in the activities of the models it uses.
+
+    A launching guest may turn to any model, so it counts for all of them until it opens its
+    first queue; from then on only for those it has queues of.
+    """
+
+    _activities: list[Activity]
+    _chosen: bool = False
+    _moving: bool = False
+    submitted: bool = False
+    """Whether the guest has submitted a pass in its current slice of CPU time."""
+
+    def start(self) -> None:
+        if not self._moving:
+            self._moving = True
+            self.submitted = False
+            for activity in self._activities:
+                activity.start()
+
+    def stop(self) -> None:
+        if self._moving:
+            self._moving = False
+            for activity in self._activities:
+                activity.stop()
+
+    def uses(self, activity: Activity) -> None:
+        """The guest has opened a queue of the model that `activity` belongs to."""
+        if self._chosen and activity in self._activities:
+            return
+        moving = self._moving
+        self.stop()
+        self._activities = [*self._activities, activity] if self._chosen else [activity]
+        self._chosen = True
+        if moving:
+            self.start()
+
+    def preempted(self) -> None:
+        """A slice of CPU time is used up: without a submission in it, nobody waits any longer."""
+        if not self.submitted:
+            self.stop()
+        self.submitted = False

@@ -1,0 +1,178 @@
+"""What crosses the border to a model: flat arrays in, flat arrays out.
+
+No per-pass objects, callbacks or tensors: the same batch can be run in a worker thread, sent to
+another process or uploaded in one piece. A *row* is one input (token or embedding); rows of one
+pass are consecutive. `int32` and `float32` throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int32]
+Floats: TypeAlias = NDArray[np.float32]
+
+
+def ints(values: Sequence[int] | range = ()) -> Ints:
+    """`values` as a flat int32 array."""
+    return np.array(values, dtype=np.int32)
+
+
+def floats(values: Sequence[float] = ()) -> Floats:
+    """`values` as a flat float32 array."""
+    return np.array(values, dtype=np.float32)
+
+
+def _no_ints() -> Any:
+    return attrs.field(factory=ints, eq=False)
+
+
+def _no_floats() -> Any:
+    return attrs.field(factory=floats, eq=False)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Batch:
+    """One step of a model.
+
+    Before the rows run, pages are cleared and then copied. All K and V of a layer are written
+    before its attention, so a pass may read what an earlier pass of the same batch writes.
+    """
+
+    # Inputs, one entry per row.
+    tokens: Ints
+    """[rows] token id, or -1 where an embedding slot is the input."""
+    positions: Ints
+    """[rows] rotary position; need not be the slot and may repeat."""
+
+    # Passes and their KV pages.
+    row_starts: Ints
+    """[passes + 1] first row of each pass."""
+    pages: Ints
+    """Physical page numbers of all passes, each in logical order."""
+    page_starts: Ints
+    """[passes + 1] first entry of each pass in `pages`."""
+    lengths: Ints
+    """[passes] KV length after this step. Row i of a pass with n rows writes slot
+    `length - n + i` of its pages and sees slots 0 .. `length - n + i`."""
+
+    # Embedding slots as inputs.
+    embedding_rows: Ints = _no_ints()
+    embedding_slots: Ints = _no_ints()
+
+    # Rows whose mask hides something; runs alternate attend / hide and cover the visible slots.
+    masked_rows: Ints = _no_ints()
+    mask_runs: Ints = _no_ints()
+    mask_starts: Ints = attrs.field(factory=lambda: ints([0]), eq=False)
+    """[masked rows + 1] first run of each masked row in `mask_runs`."""
+
+    # Page and slot maintenance, done first, in this order.
+    cleared_pages: Ints = _no_ints()
+    cleared_embeddings: Ints = _no_ints()
+    copy_sources: Ints = _no_ints()
+    copy_targets: Ints = _no_ints()
+
+    # Final hidden states to keep in embedding slots.
+    stored_rows: Ints = _no_ints()
+    stored_slots: Ints = _no_ints()
+
+    # Sampled outputs (contract 6): temperature 0 is argmax; top_k 0, top_p 1, min_p 0 are off.
+    sampled_rows: Ints = _no_ints()
+    temperature: Floats = _no_floats()
+    top_k: Ints = _no_ints()
+    top_p: Floats = _no_floats()
+    min_p: Floats = _no_floats()
+    uniform: Floats = _no_floats()
+    """[sampled] the slot's random number in [0, 1)."""
+
+    # Distributions: the `ranked_k` most probable tokens of a row.
+    ranked_rows: Ints = _no_ints()
+    ranked_temperature: Floats = _no_floats()
+    ranked_k: Ints = _no_ints()
+
+    @property
+    def passes(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def rows(self) -> int:
+        return len(self.tokens)
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class BatchResult:
+    """What a model answers to a `Batch`, in the order of its outputs."""
+
+    tokens: Ints = _no_ints()
+    """[sampled]"""
+    sampled_finite: NDArray[np.bool_] = attrs.field(
+        factory=lambda: np.zeros(0, dtype=np.bool_), eq=False
+    )
+    """[sampled] False where the logits were not finite: the token means nothing."""
+    ranked_ids: Ints = _no_ints()
+    ranked_probabilities: Floats = _no_floats()
+    ranked_starts: Ints = attrs.field(factory=lambda: ints([0]), eq=False)
+    """[ranked + 1] first entry of each distribution; it may have fewer entries than asked."""
+    ranked_finite: NDArray[np.bool_] = attrs.field(
+        factory=lambda: np.zeros(0, dtype=np.bool_), eq=False
+    )
+    """[ranked] False where the logits were not finite."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids and back (contract X2). Called from worker threads, too."""
+
+    def encode(self, text: str, /) -> list[int]:
+        """Token ids of `text`; special tokens written in it are recognised."""
+        ...
+
+    def decode(self, tokens: Sequence[int], /) -> str:
+        """Text of `tokens`, specials as their text, broken UTF-8 as U+FFFD.
+
+        Raises GuestError for an unknown id.
+        """
+        ...
+
+    def vocabulary(self) -> tuple[list[int], list[bytes]]:
+        """Ids and stored forms of all tokens but the special ones."""
+        ...
+
+    def special_tokens(self) -> tuple[list[int], list[bytes]]: ...
+
+    def split_regex(self) -> str: ...
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo:
+    """What everybody may know of a loaded model."""
+
+    name: str
+    tokenizer: Tokenizer = attrs.field(eq=False, repr=False)
+    vocabulary: int
+    """Rows of the embedding matrix: token ids are below it."""
+    context_length: int
+    page_size: int
+    pages: int
+    embedding_slots: int
+    traits: tuple[str, ...] = ("input_text", "tokenize", "output_text", "allocate", "forward")
+    description: str = ""
+    prompt_template: str = ""
+    stop_tokens: tuple[str, ...] = ()
+
+
+class ModelRunner(Protocol):
+    """The only door to a model's arithmetic. One batch at a time, on any one thread."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def run(self, batch: Batch) -> BatchResult:
+        """Run one step; blocks for its duration. Raises PassFailed if the batch is lost."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,57 @@
+"""The configuration, frozen, read once at the edge of the program."""
+
+from __future__ import annotations
+
+import attrs
+
+MIB = 1 << 20
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """What one guest may use; each limit says what happens at it."""
+
+    memory_bytes: int = 512 * MIB
+    """Linear memory: growth beyond it fails inside the guest. CPython guests start near 30 MiB."""
+    max_handles: int = 100_000
+    """Live resource handles: one more traps. JavaScript guests never drop theirs."""
+    max_passes_in_flight: int = 256
+    """Submitted and unfinished passes: `execute` waits beyond it."""
+    max_pass_tokens: int | None = None
+    """Inputs of one pass: more traps. None: the model's context length."""
+    max_dist_size: int | None = None
+    """Entries asked of one distribution: more traps. None: the model's vocabulary."""
+    max_message_bytes: int = 1 * MIB
+    """A message, broadcast or return value: a longer one traps."""
+    max_blob_bytes: int = 64 * MIB
+    """A blob: a larger one traps."""
+    max_key_bytes: int = 1024
+    """A key of the key-value store: a longer one traps."""
+    max_value_bytes: int = 1 * MIB
+    """A value of the key-value store: a longer one traps."""
+    max_subscriptions: int = 1024
+    """Live subscriptions: one more traps."""
+
+
+@attrs.frozen(kw_only=True)
+class Scheduling:
+    """How batches are formed."""
+
+    step_tokens: int = 512
+    """Rows of one step: a longer pass is split over steps, invisibly to the guest."""
+    ageing_seconds: float = 2.0
+    """Waiting this long lifts a pass by one priority level, so that low ones never starve."""
+
+
+@attrs.frozen(kw_only=True)
+class EngineConfig:
+    """Everything an engine needs to know beside its models and programs."""
+
+    seed: int = 0
+    """Instances launched without a seed derive theirs from this one."""
+    max_instances: int = 4096
+    """Instances at once: a launch beyond it is refused."""
+    limits: Limits = attrs.field(factory=Limits)
+    scheduling: Scheduling = attrs.field(factory=Scheduling)
+    state_path: str | None = None
+    """SQLite file of the key-value store; None keeps it in memory."""

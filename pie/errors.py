@@ -1,0 +1,50 @@
+"""The errors of the engine; the class says who must act.
+
+    PieError
+    ├── GuestError           the inferlet's author: ends that guest with event 3
+    │   └── LimitExceeded    ... because it went past a configured limit
+    ├── OutOfResources       the operator: a request that can never fit (event 5)
+    ├── PassFailed           nobody in particular: a forward pass failed on the device
+    ├── ProgramError         whoever made the component: it cannot be loaded
+    ├── ModelError           whoever made or named the model file
+    ├── UsageError           whoever called the engine or the command line
+    └── Closed               the caller: the actor it asks has ended
+
+Anything that is not a PieError is our own bug and is never turned into an answer.
+"""
+
+
+class PieError(Exception):
+    """Base of all errors that have an addressee."""
+
+
+class GuestError(PieError):
+    """The guest broke a rule; the text names the rule with the values."""
+
+
+class LimitExceeded(GuestError):
+    """The guest went past one of its limits."""
+
+
+class OutOfResources(PieError):
+    """A request for pages that this engine can never grant."""
+
+
+class PassFailed(PieError):
+    """A forward pass, or one it depends on, failed on the device (contract F7)."""
+
+
+class ProgramError(PieError):
+    """A program cannot be read, compiled or linked."""
+
+
+class ModelError(PieError):
+    """A model cannot be found, read or run."""
+
+
+class UsageError(PieError):
+    """A wrong argument, option or configuration value."""
+
+
+class Closed(PieError):
+    """The actor that should have answered has ended."""

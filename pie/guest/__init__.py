@@ -1,0 +1,1 @@
+"""Guests: WebAssembly components and native coroutines, and the host functions they call."""

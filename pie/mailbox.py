@@ -1,0 +1,109 @@
+"""The whole actor framework: replies, asks, and what happens to the questions of an ended actor.
+
+An address is a `trio.MemorySendChannel`; a mailbox is its receiving end. Every holder of an
+address has its own clone and closes it; an actor ends when its last address is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import attrs
+import trio
+
+from .errors import Closed, PieError
+from .signals import Signal, wait_any
+
+T = TypeVar("T")
+
+
+class Reply(Signal, Generic[T]):
+    """A one-shot slot for an answer. Setting it never blocks; it is also a guest's pollable."""
+
+    __slots__ = ("_error", "_value")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._error: PieError | None = None
+
+    def answer(self, value: T) -> None:
+        assert not self.ready(), "answered twice"
+        self._value = value
+        self.set()
+
+    def fail(self, error: PieError) -> None:
+        assert not self.ready(), "answered twice"
+        self._error = error
+        self.set()
+
+    @property
+    def error(self) -> PieError | None:
+        """Why there is no answer, or None."""
+        return self._error
+
+    def take(self) -> T:
+        """The answer; raises the error it failed with. Only after it is ready."""
+        assert self.ready(), "not answered yet"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    async def wait(self) -> T:
+        await wait_any((self,))
+        return self.take()
+
+
+@attrs.frozen(eq=False)
+class Ask(Generic[T]):
+    """A message that wants an answer."""
+
+    reply: Reply[T] = attrs.field(factory=Reply, kw_only=True, repr=False)
+
+
+async def ask(address: trio.MemorySendChannel[Any], question: Ask[T]) -> T:
+    """Send `question` and wait for its answer; raises what it fails with, `Closed` included."""
+    try:
+        await address.send(question)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        raise Closed(f"nobody answers {type(question).__name__}: the actor has ended") from None
+    return await question.reply.wait()
+
+
+def tell(address: trio.MemorySendChannel[Any], message: object) -> None:
+    """Send without waiting into an unbounded mailbox. A question to an ended actor fails."""
+    try:
+        address.send_nowait(message)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        if isinstance(message, Ask):
+            message.reply.fail(Closed(f"{type(message).__name__}: the actor has ended"))
+
+
+@contextmanager
+def answering(message: object) -> Iterator[None]:
+    """Turn a PieError into the failure of `message`; anything else is our bug and propagates."""
+    try:
+        yield
+    except PieError as error:
+        if not isinstance(message, Ask):
+            raise
+        message.reply.fail(error)
+
+
+@contextmanager
+def draining(mailbox: trio.MemoryReceiveChannel[Any]) -> Iterator[None]:
+    """On the way out, close `mailbox` and answer every question left in it with `Closed`."""
+    try:
+        yield
+    finally:
+        left: list[Any] = []
+        while True:
+            try:
+                left.append(mailbox.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+                break
+        mailbox.close()
+        for message in left:
+            if isinstance(message, Ask) and not message.reply.ready():
+                message.reply.fail(Closed(f"{type(message).__name__}: the actor has ended"))
