@@ -18,7 +18,7 @@ Ints: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float32]
 
 
-def ints(values: Sequence[int] | range = ()) -> Ints:
+def ints(values: Sequence[int] = ()) -> Ints:
     """`values` as a flat int32 array."""
     return np.array(values, dtype=np.int32)
 

@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
-from .activity import Activity
+from .activity import Activity, Mover
 from .batch import Batch, BatchResult, ModelInfo
 from .ids import EventCode, InstanceId, Pointer, Priority, QueueId, ResourceKind
 from .mailbox import Ask
+from .outbox import Outbox
 
 # --------------------------------------------------------------------------- values
 
@@ -152,7 +153,7 @@ class Synchronize(Ask[bool]):
 
 
 @attrs.frozen(eq=False)
-class EndInstance(Ask[PassResult | None]):
+class EndInstance(Ask[None]):
     """The instance is over; take everything back (contract R10).
 
     With `drain`, what it submitted still runs and the answer comes when that is done; it fails
@@ -232,55 +233,19 @@ class RunBatch(Ask[BatchResult]):
 # -------------------------------------------------------------- to the broker
 
 
-@attrs.frozen
-class Event:
-    """Something a client hears of its instance; `code` as in contract G3."""
-
-    code: EventCode
-    text: str
-
-
-@attrs.frozen
-class Output:
-    """Bytes the guest wrote to stdout or stderr."""
-
-    stream: str
-    data: bytes
-
-
-@attrs.frozen
-class BlobSent:
-    """A blob the guest sent."""
-
-    data: bytes
-
-
-ClientItem: TypeAlias = Event | Output | BlobSent
-
-
 @attrs.frozen(eq=False)
 class OpenMailbox:
-    """An instance begins; `client` receives what it sends, and slows it down when full."""
+    """An instance begins and may be written to."""
 
     instance: InstanceId
     user: str
-    client: trio.MemorySendChannel[ClientItem]
 
 
 @attrs.frozen(eq=False)
-class CloseMailbox(Ask[None]):
-    """The instance is over: drop its receives and subscriptions, then deliver `last`."""
+class CloseMailbox:
+    """The instance is over: drop its messages, receives and subscriptions."""
 
     instance: InstanceId
-    last: Event
-
-
-@attrs.frozen(eq=False)
-class SendToClient(Ask[None]):
-    """Answered when the client's buffer has taken it (contract X4)."""
-
-    instance: InstanceId
-    item: ClientItem
 
 
 @attrs.frozen(eq=False)
@@ -340,7 +305,6 @@ class Broadcast:
 BrokerMessage: TypeAlias = (
     OpenMailbox
     | CloseMailbox
-    | SendToClient
     | SendToInstance
     | NoMoreInput
     | Receive
@@ -384,6 +348,59 @@ StoreMessage: TypeAlias = GetKey | SetKey | DeleteKey | ListKeys
 # ---------------------------------------------------------- to the supervisor
 
 
+@attrs.frozen
+class Event:
+    """Something a client hears of its instance; `code` as in contract G3."""
+
+    code: EventCode
+    text: str
+
+
+@attrs.frozen
+class Output:
+    """Bytes the guest wrote to stdout or stderr."""
+
+    stream: str
+    data: bytes
+
+
+@attrs.frozen
+class BlobSent:
+    """A blob the guest sent."""
+
+    data: bytes
+
+
+ClientItem: TypeAlias = Event | Output | BlobSent
+
+
+@attrs.frozen
+class Returned:
+    """The guest's `run` came to its end; `text` is what it set as its return value."""
+
+    text: str
+
+
+@attrs.frozen
+class Refused:
+    """The guest's `run` gave `Err(text)`."""
+
+    text: str
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class LaunchContext:
+    """What the supervisor gives to whoever runs the guest."""
+
+    id: InstanceId
+    uuid: str
+    user: str
+    seed: int
+    arguments: tuple[str, ...]
+    mover: Mover
+    outbox: Outbox[ClientItem]
+
+
 @attrs.frozen(eq=False)
 class Launch(Ask["Launched"]):
     """Start an instance of `program` (whatever the engine's launcher understands)."""
@@ -393,17 +410,15 @@ class Launch(Ask["Launched"]):
     user: str = "local"
     seed: int | None = None
     """None: derived from the engine's seed and the launch number."""
-    client_buffer: int = 256
-    """Items (messages, pieces of output) that wait for a slow client."""
 
 
 @attrs.frozen(eq=False)
 class Launched:
-    """A running instance, as its client sees it: `items` ends after the terminal event."""
+    """A running instance, as its client sees it: `outbox` ends after the terminal event."""
 
     instance: InstanceId
     uuid: str
-    items: trio.MemoryReceiveChannel[ClientItem]
+    outbox: Outbox[ClientItem]
 
 
 @attrs.frozen(eq=False)

@@ -11,18 +11,10 @@ import trio
 
 from pie.activity import Mover
 from pie.config import Limits
-from pie.ids import EventCode, InstanceId, QueueId
-from pie.mailbox import ask
-from pie.messages import (
-    BrokerMessage,
-    ClientItem,
-    Event,
-    ModelService,
-    Output,
-    SendToClient,
-    StoreMessage,
-)
+from pie.ids import InstanceId, QueueId
+from pie.messages import BrokerMessage, ClientItem, ModelService, Output, StoreMessage
 from pie.offload import Offload
+from pie.outbox import Outbox
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -38,6 +30,8 @@ class Instance:
     """In the order of the configuration."""
     broker: trio.MemorySendChannel[BrokerMessage]
     store: trio.MemorySendChannel[StoreMessage]
+    outbox: Outbox[ClientItem]
+    """Where its client reads what it sends and writes."""
     mover: Mover
     limits: Limits
     offload: Offload
@@ -59,15 +53,4 @@ class Instance:
 
     async def write(self, stream: str, data: bytes) -> None:
         """Send what the guest wrote to `stream` ("stdout" or "stderr"); waits for a slow client."""
-        await self._send(Output(stream, data))
-
-    async def send(self, message: str) -> None:
-        """Send a message to the client; waits for a slow one."""
-        await self._send(Event(EventCode.MESSAGE, message))
-
-    async def _send(self, item: ClientItem) -> None:
-        self.mover.stop()
-        try:
-            await ask(self.broker, SendToClient(self.id, item))
-        finally:
-            self.mover.start()
+        await self.outbox.put(Output(stream, data))

@@ -1,0 +1,121 @@
+"""Which passes, or pieces of passes, make up the next step. A pure core: no clock, no channel.
+
+A batch must equal running its passes one after the other (contract K5), which the order between
+pending passes guarantees; what is left to choose is urgency: priority with ageing, then age. Long
+inputs are split over steps and keep a share of every step, so that neither they nor short
+decode passes wait for the other kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from .passes import PendingPass
+
+SHORT = 32
+"""A pass with at most this many rows left runs whole; longer ones may be split."""
+LONG_SHARE = 0.25
+"""Part of a step kept for long passes while there are any."""
+
+
+@attrs.frozen
+class Chunk:
+    """Inputs `first` to `first + count` of a pass, run in one step."""
+
+    work: PendingPass
+    first: int
+    count: int
+
+    @property
+    def last(self) -> bool:
+        """Whether the pass is complete with this chunk."""
+        return self.first + self.count == self.work.inputs
+
+
+@attrs.define(eq=False)
+class _Step:
+    """A step in the making."""
+
+    budget: int
+    chunks: list[Chunk] = attrs.field(factory=list)
+    complete: set[PendingPass] = attrs.field(factory=set)
+    taken: set[PendingPass] = attrs.field(factory=set)
+
+    def take(self, work: PendingPass, *, whole: bool) -> bool:
+        """Put a pass in, behind those it goes along with; True if it is in to its end."""
+        if work in self.complete:
+            return True
+        if work in self.taken or not work.ready:
+            return False
+        if not self._clear(work.along, whole=whole):
+            return False
+        count = min(work.remaining, self.budget)
+        if count == 0 or (whole and count < work.remaining):
+            return False
+        self.budget -= count
+        chunk = Chunk(work, work.done, count)
+        self.chunks.append(chunk)
+        self.taken.add(work)
+        if chunk.last:
+            self.complete.add(work)
+        return chunk.last
+
+    def _clear(self, along: Iterable[PendingPass], *, whole: bool) -> bool:
+        earlier = sorted(along, key=lambda other: other.sequence)
+        return all(self.take(other, whole=whole) for other in earlier)
+
+
+@attrs.define(eq=False)
+class BatchPlanner:
+    """The passes that are pending, and the choice among them."""
+
+    step_tokens: int
+    ageing_seconds: float
+    _pending: dict[PendingPass, None] = attrs.field(factory=dict)
+
+    def add(self, work: PendingPass) -> None:
+        self._pending[work] = None
+
+    def remove(self, work: PendingPass) -> None:
+        self._pending.pop(work, None)
+
+    def of_instance(self, instance: int) -> list[PendingPass]:
+        """Its unfinished passes, in order of submission."""
+        return [work for work in self._pending if work.instance == instance]
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def has_work(self) -> bool:
+        """Whether a step could be made now."""
+        return any(work.ready for work in self._pending)
+
+    def backlog(self) -> int:
+        """Rows that are ready beyond one step's budget."""
+        ready = sum(work.remaining for work in self._pending if work.ready)
+        return max(0, ready - self.step_tokens)
+
+    def next_step(self, now: float) -> list[Chunk]:
+        """The chunks of the next step, in order of submission; empty when nothing is ready."""
+        ready = sorted(
+            (work for work in self._pending if work.ready), key=lambda work: self._key(work, now)
+        )
+        longs = [work for work in ready if work.remaining > SHORT]
+        reserve = int(self.step_tokens * LONG_SHARE) if longs else 0
+        step = _Step(self.step_tokens - reserve)
+        for work in ready:
+            if work.remaining <= SHORT:
+                step.take(work, whole=True)
+        step.budget += reserve
+        for work in ready:
+            if step.budget == 0:
+                break
+            step.take(work, whole=False)
+        return sorted(step.chunks, key=lambda chunk: chunk.work.sequence)
+
+    def _key(self, work: PendingPass, now: float) -> tuple[int, int]:
+        """Most urgent first: priority plus one level per ageing period waited, then age."""
+        levels = int((now - work.submitted_at) / self.ageing_seconds)
+        return -(work.priority + levels), work.sequence
