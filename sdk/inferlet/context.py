@@ -1,0 +1,294 @@
+"""A growing text in front of a model: what is filled in, what of it is in KV pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import host
+from .chat import Chat
+from .generation import Generation
+from .masks import Hidden, covers, hide, remove, rows, show
+from .model import Model
+from .pages import Page
+from .samplers import Multinomial, Sampler
+from .stops import Stop
+
+
+class Context:
+    """Tokens, their positions and masks, and the pages that hold the first of them.
+
+    Filling makes no forward pass: tokens are *pending* until a step or `flush` computes them all
+    in one pass. Token i is in slot i of the pages; `positions` count on when pages are dropped.
+    """
+
+    def __init__(self, model: Model, queue: Any) -> None:
+        self.model = model
+        self.queue = queue
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self._masks: list[Hidden] = []
+        self._hidden: Hidden = ()
+        self._pages: list[Page] = []
+        self._written = 0
+        self._chat: Chat | None = None
+
+    @classmethod
+    async def create(cls, model: Model) -> Context:
+        """An empty context with a command queue of its own."""
+        return cls(model, await host.create_queue(model.handle))
+
+    def __del__(self) -> None:
+        self.model.pages.release(self._pages)
+
+    async def release(self) -> None:
+        """Give back the pages and the queue; the context is empty and unusable afterwards."""
+        self.rewind(0)
+        await self.model.pages.settle(self.queue)
+        host.drop(self.queue)
+
+    @property
+    def pointers(self) -> list[int]:
+        """The KV pages, in order."""
+        return [page.pointer for page in self._pages]
+
+    @property
+    def pending(self) -> int:
+        """Number of tokens that are not in the pages yet."""
+        return len(self.tokens) - self._written
+
+    async def text(self) -> str:
+        """All tokens as text."""
+        return await self.model.detokenize(self.tokens)
+
+    # Filling
+
+    async def fill(self, text: str) -> None:
+        """Append text as it is, without a chat template."""
+        self.fill_tokens(await self.model.tokenize(text))
+
+    def fill_tokens(self, tokens: Sequence[int]) -> None:
+        """Append tokens; what is hidden now stays hidden from them."""
+        position = self.positions[-1] + 1 if self.positions else 0
+        self.tokens += tokens
+        self.positions += range(position, position + len(tokens))
+        self._masks += [self._hidden] * len(tokens)
+
+    async def system(self, content: str) -> None:
+        """Add a system message."""
+        await self._say("system", content)
+
+    async def user(self, content: str) -> None:
+        """Add a user message."""
+        await self._say("user", content)
+
+    async def assistant(self, content: str) -> None:
+        """Add an assistant message, as an example or a memory of an earlier conversation."""
+        await self._say("assistant", content)
+
+    async def _say(self, role: str, content: str) -> None:
+        if self._chat is None:
+            self._chat = Chat(await self.model.template(), start=len(self.tokens))
+        self._chat.add(role, content)
+
+    async def _render(self, *, prompt: bool) -> None:
+        """Bring the conversation into the context, at best by appending to it."""
+        chat = self._chat
+        if chat is None or not chat.due(prompt=prompt):
+            return
+        text = chat.render(prompt=prompt)
+        if text.startswith(chat.text):
+            await self.fill(text[len(chat.text) :])
+        else:
+            self.rewind(chat.start)
+            await self.fill(text)
+        chat.text = text
+
+    async def generated(self, generation: Generation) -> None:
+        """Note a finished generation as the assistant's turn, if this is a conversation."""
+        if self._chat is not None:
+            raw = await self.model.detokenize(generation.tokens)
+            self._chat.answered(generation.text, raw)
+
+    # Forward passes
+
+    async def flush(self) -> None:
+        """Compute everything pending. Returns when the pass is submitted, not when it is done."""
+        await self._render(prompt=False)
+        if self.pending:
+            await self._forward(None)
+
+    async def step(self, sampler: Sampler) -> int:
+        """Compute everything pending and draw the next token, which is not filled in."""
+        await self._render(prompt=True)
+        result = await self._forward(sampler)
+        try:
+            await host.ready(await host.pass_pollable(result))
+            tokens = await host.get_tokens(result)
+        finally:
+            host.drop(result)
+        token: int = tokens[0]
+        return token
+
+    async def distribution(
+        self, *, temperature: float = 1.0, top_k: int | None = None
+    ) -> tuple[list[int], list[float]]:
+        """Compute everything pending; the most probable next tokens and their probabilities.
+
+        At most `top_k` of them (None: the engine's default of 32), over the full vocabulary.
+        """
+        await self._render(prompt=True)
+        result = await self._forward(_Distribution(temperature, top_k))
+        try:
+            await host.ready(await host.pass_pollable(result))
+            distributions = await host.get_distributions(result)
+        finally:
+            host.drop(result)
+        ids, probabilities = distributions[0]
+        return list(ids), list(probabilities)
+
+    async def _forward(self, sampler: Sampler | None) -> Any:
+        """One pass over what is pending, with an output at its last token if `sampler`."""
+        self._need_input()
+        await self._grow()
+        size, start = self.model.page_size, self._written
+        forward_pass = await host.create_pass(self.queue)
+        try:
+            await host.input_tokens(forward_pass, self.tokens[start:], self.positions[start:])
+            last_length = (len(self.tokens) - 1) % size + 1
+            await host.kv_cache(forward_pass, self.pointers, last_length)
+            mask = rows(self._masks[start:], start + 1)
+            if mask is not None:
+                await host.attention_mask(forward_pass, mask)
+            if sampler is not None:
+                await sampler.request(forward_pass, [self.pending - 1])
+            result = await host.execute(forward_pass)
+        finally:
+            host.drop(forward_pass)
+        self._written = len(self.tokens)
+        return result
+
+    def _need_input(self) -> None:
+        """A pass needs an input: with nothing pending the last token is computed again.
+
+        A page that a fork lists too must not be written, so all its tokens are computed again.
+        """
+        if self.pending:
+            return
+        if not self.tokens:
+            raise ValueError("nothing is filled in: a forward pass needs a token")
+        self._written -= 1
+        if self._pages[-1].users > 1:
+            self._drop_pages(len(self._pages) - 1)
+
+    async def _grow(self) -> None:
+        missing = -(-len(self.tokens) // self.model.page_size) - len(self._pages)
+        if missing > 0:
+            self._pages += await self.model.pages.take(self.queue, missing)
+
+    def _drop_pages(self, count: int) -> None:
+        """Keep the first `count` pages; tokens beyond them become pending."""
+        self.model.pages.release(self._pages[count:])
+        del self._pages[count:]
+        self._written = min(self._written, count * self.model.page_size)
+
+    # Generating
+
+    def stream(
+        self,
+        *,
+        max_tokens: int = 256,
+        sampler: Sampler | None = None,
+        stop: Stop | None = None,
+        ignore_eos: bool = False,
+    ) -> Generation:
+        """Generate up to `max_tokens` tokens, as an asynchronous iterator over pieces of text.
+
+        Ends earlier at the model's end of turn, unless `ignore_eos`, and at `stop`. The sampler
+        defaults to `Multinomial(1.0)`.
+        """
+        ends = Stop(limit=max_tokens) | (stop or Stop())
+        return Generation(self, sampler or Multinomial(), ends, ignore_eos)
+
+    async def generate(
+        self,
+        *,
+        max_tokens: int = 256,
+        sampler: Sampler | None = None,
+        stop: Stop | None = None,
+        ignore_eos: bool = False,
+    ) -> Generation:
+        """Like `stream`, run to the end."""
+        return await self.stream(
+            max_tokens=max_tokens, sampler=sampler, stop=stop, ignore_eos=ignore_eos
+        ).finish()
+
+    # Forking, rewinding, masks
+
+    async def fork(self) -> Context:
+        """A context that goes on from here on a queue of its own.
+
+        Full pages are shared; the tokens of a partial last page are pending in the child, which
+        computes them again.
+        """
+        child = await Context.create(self.model)
+        full = self._written // self.model.page_size
+        child.tokens, child.positions = list(self.tokens), list(self.positions)
+        child._masks, child._hidden = list(self._masks), self._hidden
+        child._pages = self._pages[:full]
+        child._written = full * self.model.page_size
+        self.model.pages.share(child._pages)
+        child._chat = None if self._chat is None else self._chat.copy()
+        return child
+
+    def rewind(self, length: int) -> None:
+        """Keep the first `length` tokens."""
+        if not 0 <= length <= len(self.tokens):
+            raise ValueError(f"cannot rewind {len(self.tokens)} tokens to {length}")
+        for values in (self.tokens, self.positions, self._masks):
+            del values[length:]
+        self._hidden = show(self._hidden, length, 1 << 32)
+        self._written = min(self._written, length)
+        self._drop_pages(-(-self._written // self.model.page_size))
+        partly = self._written % self.model.page_size
+        if partly and self._pages[-1].users > 1:
+            self._drop_pages(len(self._pages) - 1)
+
+    def mask_tokens(self, start: int, stop: int, *, hidden: bool = True) -> None:
+        """Hide tokens (or show them again) from everything filled in later."""
+        self._hidden = (hide if hidden else show)(self._hidden, start, stop)
+
+    async def drop_masked_pages(self) -> int:
+        """Free the full pages whose tokens are all hidden; the number of tokens dropped.
+
+        The tokens leave the context; the others keep their positions but move to lower slots.
+        """
+        size = self.model.page_size
+        dropped = 0
+        for index in reversed(range(self._written // size)):
+            start, stop = index * size, (index + 1) * size
+            if not covers(self._hidden, start, stop):
+                continue
+            for values in (self.tokens, self.positions, self._masks):
+                del values[start:stop]
+            moved = {mask: remove(mask, start, stop) for mask in {*self._masks, self._hidden}}
+            self._masks = [moved[mask] for mask in self._masks]
+            self._hidden = moved[self._hidden]
+            self.model.pages.release([self._pages.pop(index)])
+            if self._chat is not None:
+                self._chat.start -= max(0, min(size, self._chat.start - start))
+            self._written -= size
+            dropped += size
+        await self.model.pages.settle(self.queue)
+        return dropped
+
+
+class _Distribution:
+    """Asks a pass for a distribution instead of a token."""
+
+    def __init__(self, temperature: float, top_k: int | None) -> None:
+        self._temperature = temperature
+        self._top_k = top_k
+
+    async def request(self, forward_pass: Any, indices: list[int]) -> None:
+        await host.output_distributions(forward_pass, indices, self._temperature, self._top_k)

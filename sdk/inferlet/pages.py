@@ -1,0 +1,50 @@
+"""KV pages as the contexts of one inferlet share them: freed when the last of them lets go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import host
+
+
+@dataclass(eq=False)
+class Page:
+    """One KV page and the number of contexts that list it."""
+
+    pointer: int
+    users: int = 1
+
+
+@dataclass(eq=False)
+class PagePool:
+    """The pages of one model.
+
+    Letting go needs no host call, so that a forgotten context can do it: pointers collect until
+    somebody next allocates, or calls `settle`.
+    """
+
+    _released: list[int] = field(default_factory=list)
+
+    async def take(self, queue: Any, count: int) -> list[Page]:
+        """New pages; waits until the engine has room for all of them (contract R4)."""
+        await self.settle(queue)
+        return [Page(pointer) for pointer in await host.allocate(queue, host.KV_PAGE, count)]
+
+    def share(self, pages: list[Page]) -> None:
+        """One more context lists `pages`."""
+        for page in pages:
+            page.users += 1
+
+    def release(self, pages: list[Page]) -> None:
+        """One context fewer lists `pages`."""
+        for page in pages:
+            page.users -= 1
+            if not page.users:
+                self._released.append(page.pointer)
+
+    async def settle(self, queue: Any) -> None:
+        """Give back what nobody uses. Passes already submitted keep their pages (contract R2)."""
+        if self._released:
+            pointers, self._released = self._released, []
+            await host.deallocate(queue, host.KV_PAGE, pointers)
