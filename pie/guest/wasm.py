@@ -1,0 +1,194 @@
+"""The host of WebAssembly guests: loads programs and runs any number of them on one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+
+from pie.errors import UsageError
+from pie.offload import Offload, in_thread
+
+from . import _capi
+from .cache import Cache
+from .driver import Guest
+from .host import Err, HostInterface, Ok
+from .instance import Instance
+from .program import Program, prepare
+from .wasi import Exit, interfaces_of_wasi
+
+__all__ = ["Epochs", "Fuel", "Preemption", "Program", "WasmHost", "guests_possible"]
+
+_MAPPINGS_PER_GUEST = 7
+"""Memory mappings of a live Python guest, the most hungry kind measured."""
+_MAPPINGS_KEPT = 8192
+"""Left to the rest of the process: libraries, threads, models, allocator arenas."""
+
+
+@attrs.frozen
+class Epochs:
+    """Preempt by the clock: a guest that runs through a whole tick lets others run."""
+
+    tick_seconds: float = 0.005
+
+
+@attrs.frozen
+class Fuel:
+    """Preempt by instructions, the same in every run: for simulation.
+
+    Each slice of `units` (about one per instruction) takes `seconds` of Trio's clock.
+    """
+
+    units: int
+    seconds: float
+
+
+Preemption: TypeAlias = Epochs | Fuel
+
+
+class _ByEpochs:
+    def prepare(self, store: _capi.Store) -> None:
+        store.yield_every_tick()
+
+    def renew(self, store: _capi.Store) -> None:
+        _capi.set_epoch_deadline(store.context, 1)
+
+    async def charge(self) -> None:
+        pass  # real time has passed already
+
+
+@attrs.frozen
+class _ByFuel:
+    fuel: Fuel
+    cpu: trio.StrictFIFOLock
+
+    def prepare(self, store: _capi.Store) -> None:
+        store.yield_every(self.fuel.units)
+
+    def renew(self, store: _capi.Store) -> None:
+        pass  # what is left of a slice is carried over, so that all instructions are charged
+
+    async def charge(self) -> None:
+        async with self.cpu:  # one processor: who waits for it waits longer
+            await trio.sleep(self.fuel.seconds)
+
+
+class WasmHost:
+    """An engine, its interfaces, and the guests that live in it."""
+
+    def __init__(
+        self,
+        interfaces: Iterable[HostInterface],
+        *,
+        preemption: Preemption = Epochs(),
+        cache: Path | None = None,
+        offload: Offload = in_thread,
+        max_guests: int | None = None,
+    ) -> None:
+        """Offer `interfaces` and our part of WASI to guests.
+
+        `cache` is a folder for compiled programs, created if needed. UsageError for one that
+        others can write to, and for more `max_guests` than this system has mappings for.
+        """
+        self._fuel = isinstance(preemption, Fuel)
+        self._engine = _capi.new_engine(fuel=self._fuel)
+        self._cpu = trio.StrictFIFOLock()
+        self._ticker: _capi.Ticker | None = None
+        self._preemption: Any
+        if isinstance(preemption, Fuel):
+            self._preemption = _ByFuel(preemption, self._cpu)
+        else:
+            self._preemption = _ByEpochs()
+            self._ticker = _capi.Ticker(self._engine, preemption.tick_seconds)
+        offered = [*interfaces_of_wasi(simulated=self._fuel), *interfaces]
+        self._interfaces = {interface.name: interface for interface in offered}
+        configuration = "fuel" if self._fuel else "epochs"
+        self._cache = cache and Cache(cache, self._engine, configuration)
+        self._offload = offload
+        self._max_guests = _checked_limit(max_guests)
+        self._guests = 0
+
+    @property
+    def guests(self) -> int:
+        """Guests alive now."""
+        return self._guests
+
+    async def load(self, source: bytes | Path, *, name: str = "") -> Program:
+        """Compile, link and test a component, binary or text, away from the loop.
+
+        Raises ProgramError with one line that says why it is no inferlet.
+        """
+        return await self._offload(
+            partial(prepare, fuel=self._fuel),
+            self._engine,
+            self._interfaces,
+            self._cache,
+            source,
+            name,
+        )
+
+    async def run(self, program: Program, instance: Instance) -> Ok[None] | Err[str]:
+        """Run `program` as `instance` to its end, and give what its `run` returned.
+
+        Raises GuestError when the guest trapped or broke a rule, UsageError when no guest can
+        be added, and unchanged what a host function raised. Nothing of the guest is left when
+        this returns, raises or is cancelled.
+        """
+        if self._guests >= self._max_guests:
+            raise UsageError(
+                f"{self._guests} guests run, and at most {self._max_guests} may: each needs up to "
+                f"{_MAPPINGS_PER_GUEST} memory mappings and vm.max_map_count is {_max_mappings()}"
+            )
+        self._guests += 1
+        if self._ticker is not None:
+            self._ticker.run()
+        try:
+            return await self._run(program, instance)
+        finally:
+            self._guests -= 1
+            if self._ticker is not None and self._guests == 0:
+                self._ticker.rest()
+
+    async def _run(self, program: Program, instance: Instance) -> Ok[None] | Err[str]:
+        instance.mover.start()
+        guest = Guest(self._engine, program, instance, self._preemption, self._cpu)
+        try:
+            return await guest.run()
+        except Exit as end:
+            if end.success:
+                return Ok()
+            raise
+        finally:
+            guest.close()
+
+    def close(self) -> None:
+        """Stop the epoch thread. No guest may be alive."""
+        assert self._guests == 0, f"{self._guests} guests are alive"
+        if self._ticker is not None:
+            self._ticker.close()
+
+
+def guests_possible() -> int:
+    """Guests that this system's limit on memory mappings leaves room for.
+
+    Past it mmap fails in the whole process, which nothing survives.
+    """
+    return max(0, _max_mappings() - _MAPPINGS_KEPT) // _MAPPINGS_PER_GUEST
+
+
+def _checked_limit(wanted: int | None) -> int:
+    possible = guests_possible()
+    if wanted is not None and wanted > possible:
+        raise UsageError(
+            f"{wanted} guests are more than the {possible} that vm.max_map_count = "
+            f"{_max_mappings()} leaves room for"
+        )
+    return possible if wanted is None else wanted
+
+
+def _max_mappings() -> int:
+    return int(Path("/proc/sys/vm/max_map_count").read_text())
