@@ -5,7 +5,7 @@ A message either *tells* or *asks*: an `Ask[T]` carries its own one-shot reply.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -278,19 +278,33 @@ class ReceiveBlob(Ask[bytes]):
 
 
 @attrs.frozen(eq=False)
+class CancelReceive:
+    """The guest dropped a receive; what it has got and not taken goes back to the front."""
+
+    instance: InstanceId
+    receive: Receive | ReceiveBlob
+
+
+class Topic(Protocol):
+    """The receiving end of a subscription."""
+
+    def put(self, message: str, /) -> None: ...
+
+
+@attrs.frozen(eq=False)
 class Subscribe(Ask[None]):
     """Feed `subscription` with what is broadcast on the topic from now on."""
 
     instance: InstanceId
     topic: str
-    subscription: Any
+    subscription: Topic
 
 
 @attrs.frozen(eq=False)
 class Unsubscribe:
     instance: InstanceId
     topic: str
-    subscription: Any
+    subscription: Topic
 
 
 @attrs.frozen(eq=False)
@@ -309,6 +323,7 @@ BrokerMessage: TypeAlias = (
     | NoMoreInput
     | Receive
     | ReceiveBlob
+    | CancelReceive
     | Subscribe
     | Unsubscribe
     | Broadcast

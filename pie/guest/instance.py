@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Mapping
-from typing import Any
 
 import attrs
 import trio
 
 from pie.activity import Mover
 from pie.config import Limits
-from pie.ids import InstanceId, QueueId
-from pie.messages import BrokerMessage, ClientItem, ModelService, Output, StoreMessage
+from pie.ids import InstanceId, Pointer, QueueId, ResourceKind
+from pie.mailbox import Reply
+from pie.messages import (
+    BrokerMessage,
+    ClientItem,
+    ModelService,
+    Output,
+    PassResult,
+    StoreMessage,
+    SupervisorMessage,
+)
 from pie.offload import Offload
 from pie.outbox import Outbox
 
@@ -30,6 +39,7 @@ class Instance:
     """In the order of the configuration."""
     broker: trio.MemorySendChannel[BrokerMessage]
     store: trio.MemorySendChannel[StoreMessage]
+    supervisor: trio.MemorySendChannel[SupervisorMessage]
     outbox: Outbox[ClientItem]
     """Where its client reads what it sends and writes."""
     mover: Mover
@@ -38,12 +48,19 @@ class Instance:
     return_value: str = ""
     random: random.Random = attrs.field(init=False)
     """Source of `wasi:random`, so that a run with the same seed sees the same bytes."""
-    state: dict[str, Any] = attrs.field(factory=dict)
-    """What host interfaces keep per instance, by interface name."""
+    held: dict[tuple[int, ResourceKind], set[Pointer]] = attrs.field(factory=dict)
+    """Pointers the guest has handles of, by model and kind: only its own calls change them."""
+    in_flight: deque[Reply[PassResult]] = attrs.field(factory=deque)
+    """Submitted passes, some of which may have finished."""
+    subscriptions: int = 0
     _queues: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.random = random.Random(self.seed)
+
+    def holdings(self, service: ModelService, kind: ResourceKind) -> set[Pointer]:
+        """The pointers of a kind that the guest holds in a model."""
+        return self.held.setdefault((service.index, kind), set())
 
     def next_queue(self) -> QueueId:
         """The number of a queue just created."""

@@ -1,0 +1,353 @@
+"""The scheduler of one model: the front door for its guests, and the maker of its batches.
+
+Queues, pages and the plan of the next step are pure cores inside this one actor. They share a
+mailbox because a guest's calls must be understood in program order: `execute` followed by
+`deallocate-resources` must find the page still there (docs/decisions/0001).
+
+Two tasks work on that state: one takes messages in, the other forms a batch whenever the executor
+is free and no guest is about to submit more.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import attrs
+import trio
+
+from pie.activity import Activity
+from pie.batch import ModelInfo
+from pie.config import Scheduling
+from pie.errors import Closed, PassFailed, PieError
+from pie.ids import InstanceId, QueueId, ResourceKind
+from pie.mailbox import Ask, answering, ask, draining
+from pie.messages import (
+    AllocatePointers,
+    DescribeService,
+    EndInstance,
+    ExportPointers,
+    FreePointers,
+    ImportPointers,
+    ListExports,
+    OpenInstance,
+    ReleaseExport,
+    RunBatch,
+    SchedulerMessage,
+    ServiceStats,
+    SubmitPass,
+    Synchronize,
+)
+from pie.signals import Deadline, Signal, wait_any
+
+from .packing import Packer, result_of
+from .pages import PageTable
+from .passes import PendingPass, order_by_embeddings, order_by_pages
+from .planner import BatchPlanner, Chunk
+from .prediction import StepTime
+from .queue import Barrier, CommandQueue
+
+SETTLE_SLICE = 64
+"""Passes answered before other tasks get a turn: more was measured as loop latency."""
+
+
+@attrs.define(eq=False)
+class Owner:
+    """What the scheduler knows of an instance."""
+
+    user: str
+    seed: int
+    queues: dict[QueueId, CommandQueue] = attrs.field(factory=dict)
+    unfinished: int = 0
+    unmet: PassFailed | None = None
+    """A failure the guest has not been told of (F7)."""
+    draining: EndInstance | None = None
+
+
+@attrs.define(eq=False)
+class Counters:
+    """What adds up to a ServiceStats."""
+
+    batches: int = 0
+    rows: int = 0
+    passes: int = 0
+    sampled: int = 0
+    decode_batches: int = 0
+    decode_rows: int = 0
+    busy_seconds: float = 0.0
+
+    def count(self, step: list[Chunk], sampled: int, seconds: float) -> None:
+        rows = sum(chunk.count for chunk in step)
+        self.batches += 1
+        self.rows += rows
+        self.sampled += sampled
+        self.busy_seconds += seconds
+        if rows == len(step):
+            self.decode_batches += 1
+            self.decode_rows += rows
+
+
+class Scheduler:
+    """Sole owner of a model's queues, pages and plan."""
+
+    def __init__(
+        self,
+        mailbox: trio.MemoryReceiveChannel[SchedulerMessage],
+        executor: trio.MemorySendChannel[RunBatch],
+        info: ModelInfo,
+        activity: Activity,
+        config: Scheduling,
+    ) -> None:
+        self._mailbox = mailbox
+        self._executor = executor
+        self._activity = activity
+        self._page_size = info.page_size
+        self._table = PageTable(info.page_size, info.pages, info.embedding_slots)
+        self._planner = BatchPlanner(config.step_tokens, config.ageing_seconds)
+        self._step_time = StepTime()
+        self._owners: dict[InstanceId, Owner] = {}
+        self._sequence = 0
+        self._changed = Signal()
+        self._counters = Counters()
+
+    async def run(self) -> None:
+        with draining(self._mailbox), self._executor:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._form_batches)
+                async for message in self._mailbox:
+                    self._take(message)
+                    self._take_waiting()
+                    self._tell_answers()
+                nursery.cancel_scope.cancel()
+
+    # ------------------------------------------------------------------- messages
+
+    def _take_waiting(self) -> None:
+        """Handle what else has arrived: one wake-up of this task for a burst of messages."""
+        while True:
+            try:
+                message = self._mailbox.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
+            self._take(message)
+
+    def _take(self, message: SchedulerMessage) -> None:
+        with answering(message):
+            self._handle(message)
+
+    def _handle(self, message: SchedulerMessage) -> None:
+        match message:
+            case SubmitPass():
+                self._submit(message)
+            case AllocatePointers(instance, kind, count):
+                self._table.allocate(instance, kind, count, message)
+            case FreePointers(instance, kind, pointers):
+                self._table.free(instance, kind, pointers)
+                self._changed.set()
+            case Synchronize(instance, queue):
+                self._queue(instance, queue).append(Barrier(message))
+                self._advance(instance, queue)
+            case OpenInstance(instance, user, seed):
+                self._table.open(instance, user)
+                self._owners[instance] = Owner(user, seed)
+            case EndInstance():
+                self._end(message)
+            case ExportPointers(instance, kind, pointers, name):
+                self._table.export(instance, kind, pointers, name)
+                message.reply.answer(None)
+            case ImportPointers(instance, kind, name):
+                self._table.import_(instance, kind, name, message)
+            case ReleaseExport(instance, kind, name):
+                self._table.release(instance, kind, name)
+                self._changed.set()
+            case ListExports(instance, kind):
+                message.reply.answer(self._table.exports(instance, kind))
+            case DescribeService():
+                message.reply.answer(self._stats())
+            case _:
+                assert_never(message)
+
+    def _tell_answers(self) -> None:
+        for answer in self._table.answers():
+            asked: Ask[object] = answer.token
+            if answer.error is not None:
+                asked.reply.fail(answer.error)
+            else:
+                asked.reply.answer(answer.value)
+
+    def _queue(self, instance: InstanceId, queue: QueueId) -> CommandQueue:
+        return self._owners[instance].queues.setdefault(queue, CommandQueue())
+
+    def _submit(self, message: SubmitPass) -> None:
+        owner = self._owners[message.instance]
+        queue = self._queue(message.instance, message.queue)
+        self._sequence += 1
+        pending = PendingPass(
+            sequence=self._sequence,
+            instance=message.instance,
+            queue=message.queue,
+            number=queue.next_number(),
+            seed=owner.seed,
+            priority=message.priority,
+            work=message.work,
+            token=message,
+            submitted_at=trio.current_time(),
+        )
+        self._table.bind(pending)
+        order_by_pages(pending, self._page_size)
+        order_by_embeddings(pending)
+        last = queue.last()
+        if last is not None:
+            pending.wait_for(last, same_step=True, data=False)
+        self._table.use(pending)
+        queue.append(pending)
+        self._planner.add(pending)
+        owner.unfinished += 1
+        self._changed.set()
+
+    def _end(self, message: EndInstance) -> None:
+        owner = self._owners.get(message.instance)
+        if owner is None:
+            message.reply.answer(None)  # drained before
+            return
+        if message.drain:
+            owner.draining = message
+            self._finish_draining(message.instance)
+            return
+        if owner.draining is not None:
+            owner.draining.reply.fail(Closed(f"instance {message.instance} has ended"))
+            owner.draining = None
+        self._drop_waiting(message.instance)
+        self._forget(message.instance)
+        message.reply.answer(None)
+
+    def _drop_waiting(self, instance: InstanceId) -> None:
+        """Passes that have not started are dropped; a running step keeps its pages (R10)."""
+        for pending in reversed(self._planner.of_instance(instance)):
+            pending.error = Closed(f"instance {instance} has ended")
+            if not pending.running:
+                self._finish(pending)
+
+    def _forget(self, instance: InstanceId) -> None:
+        del self._owners[instance]
+        self._table.close(instance)
+        self._changed.set()
+
+    def _finish_draining(self, instance: InstanceId) -> None:
+        owner = self._owners.get(instance)
+        if owner is None or owner.draining is None or owner.unfinished:
+            return
+        reply = owner.draining.reply
+        self._forget(instance)
+        if owner.unmet is not None:
+            reply.fail(owner.unmet)
+        else:
+            reply.answer(None)
+
+    # -------------------------------------------------------------------- batches
+
+    async def _form_batches(self) -> None:
+        while True:
+            await self._gather()
+            step = self._planner.next_step(trio.current_time())
+            if step:
+                await self._run_step(step)
+            else:
+                self._changed.clear()
+                await wait_any((self._changed,))
+
+    async def _gather(self) -> None:
+        """Wait for the guests that are moving, at most for as long as that can gain."""
+        while not self._planner.has_work():
+            self._changed.clear()
+            await wait_any((self._changed,))
+        gain = self._step_time.gain_of_waiting(self._activity.moving, self._planner.backlog())
+        limit = trio.current_time() + gain
+        while True:
+            # What guests sent before they became quiet may still be with the intake task, which
+            # was scheduled before this one: after a checkpoint it has run.
+            await trio.lowlevel.checkpoint()
+            if not self._activity.moving or trio.current_time() >= limit:
+                return
+            await wait_any((self._activity.quiet, Deadline(limit)))
+
+    async def _run_step(self, step: list[Chunk]) -> None:
+        packer = Packer(self._table)
+        for chunk in step:
+            packer.add(chunk)
+            chunk.work.running = True
+        batch = packer.batch()
+        began = trio.current_time()
+        lost: PieError | None = None
+        try:
+            packer.unpack(await ask(self._executor, RunBatch(batch)))
+        except PassFailed as error:
+            lost = error
+        seconds = trio.current_time() - began
+        self._step_time.learn(batch.rows, int(batch.lengths.sum()), seconds)
+        self._counters.count(step, len(batch.sampled_rows) + len(batch.ranked_rows), seconds)
+        await self._settle(step, lost)
+
+    async def _settle(self, step: list[Chunk], lost: PieError | None) -> None:
+        for count, chunk in enumerate(step, 1):
+            work = chunk.work
+            work.running = False
+            work.done += chunk.count
+            work.error = work.error or lost
+            if work.error is not None or chunk.last:
+                self._finish(work)
+            if count % SETTLE_SLICE == 0:
+                self._tell_answers()
+                await trio.lowlevel.checkpoint()
+        self._tell_answers()
+
+    def _finish(self, work: PendingPass) -> None:
+        """Answer a pass, release what it used, and fail what needed it if it failed."""
+        needing = [later for later in work.dependents if work in later.data]
+        work.retire()
+        self._planner.remove(work)
+        self._table.finish(work)
+        self._counters.passes += 1
+        message: SubmitPass = work.token
+        owner = self._owners.get(work.instance)
+        if work.error is None:
+            message.reply.answer(result_of(work))
+        else:
+            message.reply.fail(work.error)
+            self._fail_dependents(work, needing)
+            if owner is not None and isinstance(work.error, PassFailed):
+                owner.unmet = work.error
+        if owner is not None:
+            owner.unfinished -= 1
+            self._advance(work.instance, work.queue)
+            self._finish_draining(work.instance)
+
+    def _fail_dependents(self, work: PendingPass, needing: list[PendingPass]) -> None:
+        for later in needing:
+            if later.instance != work.instance or later.error is not None:
+                continue
+            later.error = PassFailed(f"a pass whose results it reads failed: {work.error}")
+            if not later.running:
+                self._finish(later)
+
+    def _advance(self, instance: InstanceId, queue: QueueId) -> None:
+        owner = self._owners[instance]
+        for token, good in owner.queues[queue].advance():
+            barrier: Synchronize = token
+            barrier.reply.answer(good)
+            if not good:
+                owner.unmet = None
+
+    def _stats(self) -> ServiceStats:
+        pages = self._table.pools[ResourceKind.KV_PAGE]
+        embeddings = self._table.pools[ResourceKind.EMBEDDING]
+        counters = attrs.asdict(self._counters)
+        return ServiceStats(
+            **counters,
+            pages=pages.capacity,
+            pages_free=len(pages.free),
+            pages_peak=pages.capacity - pages.least_free,
+            embeddings_free=len(embeddings.free),
+            waiting=self._table.waiting(),
+            queued=len(self._planner),
+            instances=len(self._owners),
+        )

@@ -1,0 +1,110 @@
+"""The key-value store of each user: in memory, or in one SQLite file (contract X3, R7)."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Protocol, assert_never
+
+import attrs
+import trio
+
+from pie.errors import UsageError
+from pie.mailbox import answering, draining
+from pie.messages import DeleteKey, GetKey, ListKeys, SetKey, StoreMessage
+from pie.offload import Offload
+
+
+class KeyValues(Protocol):
+    """Where the pairs are. Called one at a time, from any thread."""
+
+    def get(self, user: str, key: str) -> str | None: ...
+
+    def set(self, user: str, key: str, value: str) -> None: ...
+
+    def delete(self, user: str, key: str) -> None: ...
+
+    def keys(self, user: str) -> list[str]: ...
+
+
+@attrs.define(eq=False)
+class MemoryKeyValues:
+    """Pairs that end with the engine."""
+
+    _pairs: dict[str, dict[str, str]] = attrs.field(factory=dict)
+
+    def get(self, user: str, key: str) -> str | None:
+        return self._pairs.get(user, {}).get(key)
+
+    def set(self, user: str, key: str, value: str) -> None:
+        self._pairs.setdefault(user, {})[key] = value
+
+    def delete(self, user: str, key: str) -> None:
+        self._pairs.get(user, {}).pop(key, None)
+
+    def keys(self, user: str) -> list[str]:
+        return sorted(self._pairs.get(user, {}))
+
+
+class SqliteKeyValues:
+    """Pairs in one SQLite file; a set value survives a kill of the process."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS pairs (user TEXT, key TEXT, value TEXT NOT NULL,"
+                " PRIMARY KEY (user, key)) WITHOUT ROWID"
+            )
+        except sqlite3.Error as error:
+            raise UsageError(f"cannot keep state in {path}: {error}") from error
+
+    def get(self, user: str, key: str) -> str | None:
+        row = self._db.execute(
+            "SELECT value FROM pairs WHERE user = ? AND key = ?", (user, key)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def set(self, user: str, key: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", (user, key, value))
+
+    def delete(self, user: str, key: str) -> None:
+        self._db.execute("DELETE FROM pairs WHERE user = ? AND key = ?", (user, key))
+
+    def keys(self, user: str) -> list[str]:
+        rows = self._db.execute("SELECT key FROM pairs WHERE user = ? ORDER BY key", (user,))
+        return [str(row[0]) for row in rows]
+
+    def close(self) -> None:
+        self._db.close()
+
+
+@attrs.define(eq=False)
+class Store:
+    """Answers one question after the other, so that everybody reads what was written."""
+
+    _mailbox: trio.MemoryReceiveChannel[StoreMessage]
+    _pairs: KeyValues
+    _offload: Offload
+
+    async def run(self) -> None:
+        with draining(self._mailbox):
+            async for message in self._mailbox:
+                with answering(message):
+                    await self._handle(message)
+
+    async def _handle(self, message: StoreMessage) -> None:
+        match message:
+            case GetKey(user, key):
+                message.reply.answer(await self._offload(self._pairs.get, user, key))
+            case SetKey(user, key, value):
+                await self._offload(self._pairs.set, user, key, value)
+                message.reply.answer(None)
+            case DeleteKey(user, key):
+                await self._offload(self._pairs.delete, user, key)
+                message.reply.answer(None)
+            case ListKeys(user):
+                message.reply.answer(await self._offload(self._pairs.keys, user))
+            case _:
+                assert_never(message)

@@ -1,0 +1,232 @@
+"""The composition root: opens every channel, starts every actor, hands out addresses.
+
+Everything that decides something lives in the actors. Leaving the context ends the instances
+first and the actors after them, also when the caller is cancelled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from functools import partial
+from typing import Protocol
+
+import attrs
+import trio
+
+from .activity import Activity
+from .actors.batching import Scheduler
+from .actors.broker import Broker
+from .actors.executor import Executor
+from .actors.store import KeyValues, MemoryKeyValues, SqliteKeyValues, Store
+from .actors.supervisor import Supervisor
+from .batch import Batch, BatchResult, ModelInfo, ModelRunner
+from .config import EngineConfig
+from .guest.instance import Instance
+from .ids import InstanceId
+from .mailbox import ask, tell
+from .messages import (
+    BrokerMessage,
+    DescribeService,
+    InstanceDescription,
+    Launch,
+    LaunchContext,
+    Launched,
+    ListInstances,
+    ModelService,
+    NoMoreInput,
+    Refused,
+    Returned,
+    RunBatch,
+    SchedulerMessage,
+    SendToInstance,
+    ServiceStats,
+    StoreMessage,
+    SupervisorMessage,
+    Terminate,
+)
+from .offload import Offload, in_thread
+
+
+class EngineModel(Protocol):
+    """A loaded model as the engine uses it."""
+
+    @property
+    def info(self) -> ModelInfo: ...
+
+    async def run(self, batch: Batch) -> BatchResult: ...
+
+
+@attrs.frozen
+class ThreadedModel:
+    """A ModelRunner whose steps run in a worker thread."""
+
+    runner: ModelRunner
+
+    @property
+    def info(self) -> ModelInfo:
+        return self.runner.info
+
+    async def run(self, batch: Batch) -> BatchResult:
+        return await trio.to_thread.run_sync(self.runner.run, batch)
+
+
+class GuestProgram(Protocol):
+    """Anything that can be launched: a wasm program of a WasmHost, a native coroutine."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self, instance: Instance, /) -> Returned | Refused: ...
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Engine:
+    """A running engine: launch programs, talk to instances, look inside."""
+
+    services: tuple[ModelService, ...]
+    config: EngineConfig
+    _supervisor: trio.MemorySendChannel[SupervisorMessage]
+    _broker: trio.MemorySendChannel[BrokerMessage]
+
+    async def launch(
+        self,
+        program: GuestProgram,
+        arguments: Sequence[str] = (),
+        *,
+        user: str = "local",
+        seed: int | None = None,
+    ) -> Launched:
+        """Start an instance. Raises UsageError when too many run already."""
+        return await ask(self._supervisor, Launch(program, tuple(arguments), user, seed))
+
+    async def terminate(self, instance: InstanceId, reason: str = "terminated") -> None:
+        """End an instance with event ABORTED; returns when it is gone."""
+        await ask(self._supervisor, Terminate(instance, reason))
+
+    async def send(self, instance: InstanceId, content: str | bytes) -> None:
+        """Send a message (str) or blob (bytes) to an instance."""
+        await ask(self._broker, SendToInstance(instance, content))
+
+    def end_input(self, instance: InstanceId) -> None:
+        """Nothing more will be sent to the instance: its pending and later receives fail."""
+        tell(self._broker, NoMoreInput(instance))
+
+    async def instances(self, user: str | None = None) -> list[InstanceDescription]:
+        """The running instances, oldest first."""
+        return await ask(self._supervisor, ListInstances(user))
+
+    async def stats(self) -> dict[str, ServiceStats]:
+        """A snapshot of each model's scheduler, by model name."""
+        return {
+            service.info.name: await ask(service.scheduler, DescribeService())
+            for service in self.services
+        }
+
+
+def _start_actor(actors: trio.Nursery, run: Callable[[], Awaitable[None]]) -> None:
+    """Start an actor that cancellation does not reach.
+
+    It ends when its last address is closed, which is after the instances it serves have ended.
+    """
+
+    async def outlive_cancellation() -> None:
+        with trio.CancelScope(shield=True):
+            await run()
+
+    actors.start_soon(outlive_cancellation)
+
+
+@asynccontextmanager
+async def open_engine(
+    models: Sequence[EngineModel],
+    config: EngineConfig | None = None,
+    *,
+    offload: Offload = in_thread,
+) -> AsyncIterator[Engine]:
+    """Run an engine for the duration of the context."""
+    config = config or EngineConfig()
+    pairs: KeyValues = (
+        SqliteKeyValues(config.state_path) if config.state_path else MemoryKeyValues()
+    )
+    async with trio.open_nursery() as actors:
+        start = partial(_start_actor, actors)
+        store, store_mailbox = trio.open_memory_channel[StoreMessage](math.inf)
+        broker, broker_mailbox = trio.open_memory_channel[BrokerMessage](math.inf)
+        supervisor, supervisor_mailbox = trio.open_memory_channel[SupervisorMessage](math.inf)
+        start(Store(store_mailbox, pairs, offload).run)
+        start(Broker(broker_mailbox).run)
+        services = tuple(
+            _start_service(index, model, config, start) for index, model in enumerate(models)
+        )
+
+        common = _Wiring(services, broker, store, supervisor, config, offload)
+
+        async def run_guest(program: GuestProgram, context: LaunchContext) -> Returned | Refused:
+            return await program.run(common.instance(context))
+
+        with store, broker, ExitStack() as schedulers:
+            for service in services:
+                schedulers.enter_context(service.scheduler)
+            async with trio.open_nursery() as instances:
+                boss = Supervisor(
+                    supervisor_mailbox,
+                    run_guest,
+                    services,
+                    broker,
+                    seed=config.seed,
+                    max_instances=config.max_instances,
+                )
+                instances.start_soon(boss.run)
+                with supervisor:
+                    yield Engine(
+                        services=services, config=config, supervisor=supervisor, broker=broker
+                    )
+
+
+def _start_service(
+    index: int,
+    model: EngineModel,
+    config: EngineConfig,
+    start: Callable[[Callable[[], Awaitable[None]]], None],
+) -> ModelService:
+    """Start a model's executor and scheduler."""
+    # The mailbox holds at most what the instances' limits allow; see SchedulerMessage.
+    scheduler, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
+    # One batch runs while the next is gathered: a deeper queue could not be reordered any more.
+    executor, batches = trio.open_memory_channel[RunBatch](0)
+    activity = Activity()
+    start(Executor(batches, model.run).run)
+    start(Scheduler(mailbox, executor, model.info, activity, config.scheduling).run)
+    return ModelService(index=index, info=model.info, scheduler=scheduler, activity=activity)
+
+
+@attrs.frozen
+class _Wiring:
+    """What all instances of an engine share."""
+
+    services: tuple[ModelService, ...]
+    broker: trio.MemorySendChannel[BrokerMessage]
+    store: trio.MemorySendChannel[StoreMessage]
+    supervisor: trio.MemorySendChannel[SupervisorMessage]
+    config: EngineConfig
+    offload: Offload
+
+    def instance(self, context: LaunchContext) -> Instance:
+        """What the host functions of a launched guest see."""
+        return Instance(
+            id=context.id,
+            uuid=context.uuid,
+            user=context.user,
+            seed=context.seed,
+            arguments=context.arguments,
+            models={service.info.name: service for service in self.services},
+            broker=self.broker,
+            store=self.store,
+            supervisor=self.supervisor,
+            outbox=context.outbox,
+            mover=context.mover,
+            limits=self.config.limits,
+            offload=self.offload,
+        )

@@ -1,0 +1,292 @@
+"""`inferlet:core/common`: models, queues, blobs, and the resources a guest holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from pie.errors import GuestError, LimitExceeded
+from pie.guest.host import HostInterface, Wait
+from pie.guest.instance import Instance
+from pie.ids import Pointer, Priority, QueueId, ResourceKind
+from pie.mailbox import Ask, Reply, tell
+from pie.messages import (
+    AllocatePointers,
+    DescribeService,
+    ExportPointers,
+    FreePointers,
+    ImportPointers,
+    ListExports,
+    ModelService,
+    ReleaseExport,
+    ServiceStats,
+    Synchronize,
+)
+
+common = HostInterface("inferlet:core/common")
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+PRIORITIES = {"low": Priority.LOW, "normal": Priority.NORMAL, "high": Priority.HIGH}
+
+
+@attrs.frozen(eq=False)
+class Blob:
+    """Bytes that a guest passes around."""
+
+    data: bytes
+
+
+@attrs.frozen(eq=False)
+class Model:
+    """A guest's handle of a loaded model."""
+
+    service: ModelService
+
+
+@attrs.define(eq=False)
+class Queue:
+    """A guest's command queue of one model."""
+
+    instance: Instance
+    service: ModelService
+    number: QueueId
+    priority: Priority = Priority.NORMAL
+
+
+@attrs.define(eq=False)
+class ReplyResult(Generic[A, T]):
+    """A result resource: its pollable is the reply; `get` may be called again (contract X5)."""
+
+    reply: Reply[A]
+    convert: Callable[[A], T]
+
+    def get(self) -> T | None:
+        """None while pending; raises what the answer failed with."""
+        return self.convert(self.reply.take()) if self.reply.ready() else None
+
+
+@attrs.define(eq=False)
+class SynchronizationResult(ReplyResult[bool, bool]):
+    """Of `synchronize`."""
+
+
+@attrs.define(eq=False)
+class DebugQueryResult(ReplyResult[Any, str]):
+    """Of a `debug-query`."""
+
+
+def wait_for(reply: Reply[T], convert: Callable[[T], Any] | None = None) -> Wait:
+    """Suspend the guest until the reply is there; its value, converted, is the call's."""
+    return Wait((reply,), lambda: convert(reply.take()) if convert else reply.take())
+
+
+def answered(value: T) -> Reply[T]:
+    """A reply that is there already."""
+    reply = Reply[T]()
+    reply.answer(value)
+    return reply
+
+
+# ------------------------------------------------------------------------- blob
+
+
+@common.function("[constructor]blob")
+def new_blob(instance: Instance, init: bytes) -> Blob:
+    limit = instance.limits.max_blob_bytes
+    if len(init) > limit:
+        raise LimitExceeded(f"blob: {len(init)} bytes, the limit is {limit}")
+    return Blob(init)
+
+
+@common.function("[method]blob.read")
+def read_blob(instance: Instance, blob: Blob, offset: int, n: int) -> bytes:
+    return blob.data[offset : offset + n]
+
+
+@common.function("[method]blob.size")
+def size_of_blob(instance: Instance, blob: Blob) -> int:
+    return len(blob.data)
+
+
+@common.function("[method]blob-result.pollable")
+@common.function("[method]synchronization-result.pollable")
+@common.function("[method]debug-query-result.pollable")
+def pollable_of_result(instance: Instance, result: ReplyResult[Any, Any]) -> Reply[Any]:
+    return result.reply
+
+
+@common.function("[method]blob-result.get")
+@common.function("[method]synchronization-result.get")
+@common.function("[method]debug-query-result.get")
+def get_result(instance: Instance, result: ReplyResult[Any, T]) -> T | None:
+    return result.get()
+
+
+# ------------------------------------------------------------------------ model
+
+
+@common.function("[method]model.get-name")
+def model_name(instance: Instance, model: Model) -> str:
+    return model.service.info.name
+
+
+@common.function("[method]model.get-traits")
+def model_traits(instance: Instance, model: Model) -> list[str]:
+    return list(model.service.info.traits)
+
+
+@common.function("[method]model.get-description")
+def model_description(instance: Instance, model: Model) -> str:
+    return model.service.info.description
+
+
+@common.function("[method]model.get-prompt-template")
+def model_prompt_template(instance: Instance, model: Model) -> str:
+    return model.service.info.prompt_template
+
+
+@common.function("[method]model.get-stop-tokens")
+def model_stop_tokens(instance: Instance, model: Model) -> list[str]:
+    return list(model.service.info.stop_tokens)
+
+
+@common.function("[method]model.get-service-id")
+@common.function("[method]queue.get-service-id")
+def service_id(instance: Instance, owner: Model | Queue) -> int:
+    return owner.service.index
+
+
+@common.function("[method]model.get-kv-page-size")
+def kv_page_size(instance: Instance, model: Model) -> int:
+    return model.service.info.page_size
+
+
+@common.function("[method]model.create-queue")
+def create_queue(instance: Instance, model: Model) -> Queue:
+    instance.mover.uses(model.service.activity)
+    return Queue(instance, model.service, instance.next_queue())
+
+
+# ------------------------------------------------------------------------ queue
+
+
+@common.function("[method]queue.synchronize")
+def synchronize(instance: Instance, queue: Queue) -> SynchronizationResult:
+    question = Synchronize(instance.id, queue.number)
+    tell(queue.service.scheduler, question)
+    return SynchronizationResult(question.reply, bool)
+
+
+@common.function("[method]queue.set-priority")
+def set_priority(instance: Instance, queue: Queue, priority: str) -> None:
+    queue.priority = PRIORITIES[priority]
+
+
+@common.function("[method]queue.debug-query")
+def debug_query(instance: Instance, queue: Queue, query: str) -> DebugQueryResult:
+    if query == "ping":
+        return DebugQueryResult(answered("pong"), str)
+    if query == "stats":
+        question = DescribeService()
+        tell(queue.service.scheduler, question)
+        return DebugQueryResult(question.reply, stats_json)
+    return DebugQueryResult(answered(f"unknown query {query!r}; known are: ping, stats"), str)
+
+
+def stats_json(stats: ServiceStats) -> str:
+    return json.dumps(attrs.asdict(stats))
+
+
+# -------------------------------------------------------------------- resources
+
+
+def kind_of(queue: Queue, resource_type: int, call: str) -> ResourceKind:
+    """The resource kind behind a `resource-type` number that the model has."""
+    if resource_type not in (ResourceKind.KV_PAGE, ResourceKind.EMBEDDING):
+        raise GuestError(
+            f"{call}: resource type {resource_type} is not one of model "
+            f"{queue.service.info.name!r}, which has 0 (KV pages) and 1 (embedding slots)"
+        )
+    return ResourceKind(resource_type)
+
+
+def check_held(held: set[Pointer], pointers: list[Pointer], call: str) -> None:
+    """Trap naming the first pointer that the guest does not hold (contract R1, R2)."""
+    if not held.issuperset(pointers):
+        unknown = next(p for p in pointers if p not in held)
+        raise GuestError(f"{call}: pointer {unknown} is not held by this instance (R1)")
+
+
+def ask_scheduler(queue: Queue, question: Ask[Any]) -> Reply[Any]:
+    tell(queue.service.scheduler, question)
+    return question.reply
+
+
+@common.function("allocate-resources", suspends=True)
+def allocate_resources(
+    instance: Instance, queue: Queue, resource_type: int, count: int
+) -> list[Pointer] | Wait:
+    kind = kind_of(queue, resource_type, "allocate-resources")
+    if count == 0:
+        return []
+    held = instance.holdings(queue.service, kind)
+
+    def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
+        held.update(pointers)
+        return list(pointers)
+
+    return wait_for(ask_scheduler(queue, AllocatePointers(instance.id, kind, count)), hold)
+
+
+@common.function("deallocate-resources")
+def deallocate_resources(
+    instance: Instance, queue: Queue, resource_type: int, ptrs: list[Pointer]
+) -> None:
+    kind = kind_of(queue, resource_type, "deallocate-resources")
+    held = instance.holdings(queue.service, kind)
+    check_held(held, ptrs, "deallocate-resources")
+    if len(set(ptrs)) != len(ptrs):
+        twice = next(p for p in ptrs if ptrs.count(p) > 1)
+        raise GuestError(f"deallocate-resources: pointer {twice} is listed twice (R2)")
+    held.difference_update(ptrs)
+    tell(queue.service.scheduler, FreePointers(instance.id, kind, tuple(ptrs)))
+
+
+@common.function("get-all-exported-resources", suspends=True)
+def get_all_exported_resources(instance: Instance, queue: Queue, resource_type: int) -> Wait:
+    kind = kind_of(queue, resource_type, "get-all-exported-resources")
+    return wait_for(ask_scheduler(queue, ListExports(instance.id, kind)))
+
+
+@common.function("release-exported-resources")
+def release_exported_resources(
+    instance: Instance, queue: Queue, resource_type: int, name: str
+) -> None:
+    kind = kind_of(queue, resource_type, "release-exported-resources")
+    tell(queue.service.scheduler, ReleaseExport(instance.id, kind, name))
+
+
+@common.function("export-resources", suspends=True)
+def export_resources(
+    instance: Instance, queue: Queue, resource_type: int, ptrs: list[Pointer], name: str
+) -> Wait:
+    kind = kind_of(queue, resource_type, "export-resources")
+    check_held(instance.holdings(queue.service, kind), ptrs, "export-resources")
+    return wait_for(ask_scheduler(queue, ExportPointers(instance.id, kind, tuple(ptrs), name)))
+
+
+@common.function("import-resources", suspends=True)
+def import_resources(instance: Instance, queue: Queue, resource_type: int, name: str) -> Wait:
+    kind = kind_of(queue, resource_type, "import-resources")
+    held = instance.holdings(queue.service, kind)
+
+    def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
+        held.update(pointers)
+        return list(pointers)
+
+    return wait_for(ask_scheduler(queue, ImportPointers(instance.id, kind, name)), hold)

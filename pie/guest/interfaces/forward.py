@@ -1,0 +1,352 @@
+"""`inferlet:core/forward`: building a forward pass, executing it, reading its results."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+
+from pie.errors import GuestError
+from pie.guest.host import HostInterface, Wait
+from pie.guest.instance import Instance
+from pie.ids import Pointer, ResourceKind
+from pie.mailbox import Reply, tell
+from pie.messages import ForwardPass, PassResult, Rank, Sample, SubmitPass
+
+from .common import Queue, check_held
+
+forward = HostInterface("inferlet:core/forward")
+
+MAX_POSITION = 2**31 - 1
+"""Positions cross to the model as int32."""
+DEFAULT_RANKED = 32
+"""Entries of a distribution when `top-k` is none (contract S2)."""
+
+
+@attrs.define(eq=False)
+class PassBuilder:
+    """A forward pass in the making: plain lists, nothing is sent before `execute`."""
+
+    queue: Queue
+    inputs: list[int] = attrs.field(factory=list)
+    """Token ids, and `-1 - pointer` for embedding slots."""
+    positions: list[int] = attrs.field(factory=list)
+    masks: list[list[int]] | None = None
+    pages: list[Pointer] = attrs.field(factory=list)
+    last_page_len: int = 0
+    outputs: list[Sample | Rank] = attrs.field(factory=list)
+    stored: list[tuple[int, Pointer]] = attrs.field(factory=list)
+    executed: bool = False
+
+
+@attrs.define(eq=False)
+class PassResultHandle:
+    """The results of a submitted pass; each kind is taken once (contract F6, X5)."""
+
+    reply: Reply[PassResult]
+
+    def take(self, kind: str) -> list[Any] | None:
+        """The outputs of a kind, None while pending; raises what the pass failed with."""
+        if not self.reply.ready():
+            return None
+        outputs: list[Any] = getattr(self.reply.take(), kind)
+        taken = outputs.copy()
+        outputs.clear()
+        return taken
+
+
+@forward.function("create-forward-pass")
+def create_forward_pass(instance: Instance, queue: Queue) -> PassBuilder:
+    return PassBuilder(queue)
+
+
+# ----------------------------------------------------------------------- inputs
+
+
+@forward.function("input-tokens")
+def input_tokens(
+    instance: Instance, builder: PassBuilder, tokens: list[int], positions: list[int]
+) -> None:
+    vocabulary = builder.queue.service.info.vocabulary
+    if tokens and max(tokens) >= vocabulary:
+        raise GuestError(
+            f"input-tokens: token id {max(tokens)} is not below the model's {vocabulary} (F1)"
+        )
+    _append_inputs(instance, builder, tokens, positions, "input-tokens")
+
+
+@forward.function("input-embeddings")
+def input_embeddings(
+    instance: Instance, builder: PassBuilder, emb_ptrs: list[int], positions: list[int]
+) -> None:
+    encoded = [-1 - pointer for pointer in emb_ptrs]
+    _append_inputs(instance, builder, encoded, positions, "input-embeddings")
+
+
+def _append_inputs(
+    instance: Instance, builder: PassBuilder, inputs: list[int], positions: list[int], call: str
+) -> None:
+    info = builder.queue.service.info
+    if len(inputs) != len(positions):
+        raise GuestError(f"{call}: {len(inputs)} inputs but {len(positions)} positions (F1)")
+    if positions and max(positions) > MAX_POSITION:
+        raise GuestError(f"{call}: position {max(positions)} is above {MAX_POSITION} (K3)")
+    limit = instance.limits.max_pass_tokens or info.context_length
+    total = len(builder.inputs) + len(inputs)
+    if total > limit:
+        raise GuestError(
+            f"{call}: max batch tokens exceeded: {total} inputs in the pass, the limit is {limit}"
+        )
+    builder.inputs += inputs
+    builder.positions += positions
+
+
+@forward.function("attention-mask")
+def attention_mask(instance: Instance, builder: PassBuilder, mask: list[list[int]]) -> None:
+    builder.masks = mask
+
+
+@forward.function("kv-cache")
+def kv_cache(
+    instance: Instance, builder: PassBuilder, kv_page_ptrs: list[Pointer], last_kv_page_len: int
+) -> None:
+    builder.pages = kv_page_ptrs
+    builder.last_page_len = last_kv_page_len
+
+
+# ---------------------------------------------------------------------- outputs
+
+
+@forward.function("output-embeddings")
+def output_embeddings(
+    instance: Instance, builder: PassBuilder, emb_ptrs: list[Pointer], indices: list[int]
+) -> None:
+    if len(emb_ptrs) != len(indices):
+        raise GuestError(
+            f"output-embeddings: {len(emb_ptrs)} slots but {len(indices)} indices (F4)"
+        )
+    builder.stored += zip(indices, emb_ptrs, strict=True)
+
+
+@forward.function("output-distributions")
+def output_distributions(
+    instance: Instance,
+    builder: PassBuilder,
+    indices: list[int],
+    temperature: float,
+    top_k: int | None,
+) -> None:
+    _check_temperature(temperature, "output-distributions")
+    vocabulary = builder.queue.service.info.vocabulary
+    k = min(DEFAULT_RANKED if top_k is None else top_k, vocabulary)
+    limit = instance.limits.max_dist_size
+    if limit is not None and k > limit:
+        raise GuestError(f"output-distributions: {k} entries asked, the limit is {limit} (S2)")
+    builder.outputs += [Rank(index, temperature, k) for index in indices]
+
+
+@forward.function("output-tokens")
+def output_tokens(
+    instance: Instance, builder: PassBuilder, indices: list[int], temperature: float
+) -> None:
+    _sample(builder, "output-tokens", indices, temperature)
+
+
+@forward.function("output-tokens-top-k")
+def output_tokens_top_k(
+    instance: Instance, builder: PassBuilder, indices: list[int], temperature: float, top_k: int
+) -> None:
+    _sample(builder, "output-tokens-top-k", indices, temperature, top_k=top_k)
+
+
+@forward.function("output-tokens-top-p")
+def output_tokens_top_p(
+    instance: Instance, builder: PassBuilder, indices: list[int], temperature: float, top_p: float
+) -> None:
+    _sample(builder, "output-tokens-top-p", indices, temperature, top_p=top_p)
+
+
+@forward.function("output-tokens-min-p")
+def output_tokens_min_p(
+    instance: Instance, builder: PassBuilder, indices: list[int], temperature: float, min_p: float
+) -> None:
+    _sample(builder, "output-tokens-min-p", indices, temperature, min_p=min_p)
+
+
+@forward.function("output-tokens-top-k-top-p")
+def output_tokens_top_k_top_p(
+    instance: Instance,
+    builder: PassBuilder,
+    indices: list[int],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+) -> None:
+    _sample(builder, "output-tokens-top-k-top-p", indices, temperature, top_k=top_k, top_p=top_p)
+
+
+def _check_temperature(temperature: float, call: str) -> None:
+    if not math.isfinite(temperature) or temperature < 0:
+        raise GuestError(f"{call}: temperature {temperature} is not finite and >= 0 (S1)")
+
+
+def _sample(
+    builder: PassBuilder,
+    call: str,
+    indices: list[int],
+    temperature: float,
+    *,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> None:
+    """Append sampled slots, with the special values of S1 brought to their plain form."""
+    _check_temperature(temperature, call)
+    for name, value in (("top-p", top_p), ("min-p", min_p)):
+        if not math.isfinite(value):
+            raise GuestError(f"{call}: {name} {value} is not finite (S1)")
+    vocabulary = builder.queue.service.info.vocabulary
+    if top_p <= 0 or min_p > 1:
+        temperature = 0.0  # only the most probable token is left
+    slot = (temperature, top_k if top_k < vocabulary else 0, min(top_p, 1.0), max(min_p, 0.0))
+    builder.outputs += [Sample(index, *slot) for index in indices]
+
+
+# ---------------------------------------------------------------------- execute
+
+
+@forward.function("[method]forward-pass.execute", suspends=True)
+def execute(instance: Instance, builder: PassBuilder) -> PassResultHandle | Wait | None:
+    """Check everything, submit, and return at once (contract F5)."""
+    if builder.executed:
+        raise GuestError("execute: this pass has been executed already (F5)")
+    builder.executed = True
+    if not builder.inputs:
+        if builder.outputs or builder.stored:
+            raise GuestError("execute: outputs are asked of a pass without inputs (K1)")
+        return None
+    work = _freeze(instance, builder)
+    if _room(instance):
+        return _submit(instance, builder.queue, work)
+    return Wait(tuple(instance.in_flight), lambda: _submit(instance, builder.queue, work))
+
+
+def _room(instance: Instance) -> bool:
+    """Whether one more pass may be in flight; forgets the finished ones."""
+    line = instance.in_flight
+    while line and line[0].ready():
+        line.popleft()
+    if len(line) >= instance.limits.max_passes_in_flight:
+        unfinished = [reply for reply in line if not reply.ready()]
+        line.clear()
+        line.extend(unfinished)
+    return len(line) < instance.limits.max_passes_in_flight
+
+
+def _submit(instance: Instance, queue: Queue, work: ForwardPass) -> PassResultHandle | None:
+    message = SubmitPass(instance.id, queue.number, queue.priority, work)
+    instance.in_flight.append(message.reply)
+    instance.mover.submitted = True
+    tell(queue.service.scheduler, message)
+    return PassResultHandle(message.reply) if work.outputs else None
+
+
+def _freeze(instance: Instance, builder: PassBuilder) -> ForwardPass:
+    """Validate the pass as a whole (contract G2) and make it immutable; frees the builder."""
+    count = len(builder.inputs)
+    length = _length(builder, count)
+    _check_pages(instance, builder, length, count)
+    _check_embeddings(instance, builder)
+    for index in [output.index for output in builder.outputs] + [i for i, _ in builder.stored]:
+        if index >= count:
+            raise GuestError(f"execute: output index {index} of a pass with {count} inputs (F3)")
+    work = ForwardPass(
+        inputs=tuple(builder.inputs),
+        positions=tuple(builder.positions),
+        pages=tuple(builder.pages),
+        length=length,
+        masks=_masks(builder.masks, length, count),
+        outputs=tuple(builder.outputs),
+        stored=tuple(builder.stored),
+    )
+    builder.inputs, builder.positions, builder.pages = [], [], []
+    builder.masks, builder.outputs, builder.stored = None, [], []
+    return work
+
+
+def _length(builder: PassBuilder, count: int) -> int:
+    """The KV length after the pass (contract K1)."""
+    size = builder.queue.service.info.page_size
+    pages, last = len(builder.pages), builder.last_page_len
+    if pages == 0:
+        raise GuestError("execute: a pass needs KV pages (K1)")
+    if not 1 <= last <= size:
+        raise GuestError(f"execute: last-kv-page-len {last} is not in 1..{size} (K1)")
+    length = (pages - 1) * size + last
+    if length < count:
+        raise GuestError(
+            f"execute: {pages} pages with last-kv-page-len {last} hold {length} tokens, "
+            f"the pass has {count} inputs (K1)"
+        )
+    return length
+
+
+def _check_pages(instance: Instance, builder: PassBuilder, length: int, count: int) -> None:
+    held = instance.holdings(builder.queue.service, ResourceKind.KV_PAGE)
+    check_held(held, builder.pages, "execute")
+    if len(set(builder.pages)) == len(builder.pages):
+        return
+    first = (length - count) // builder.queue.service.info.page_size
+    for pointer in builder.pages[first:]:
+        if builder.pages.count(pointer) > 1:
+            raise GuestError(f"execute: page {pointer} is written and listed twice (K2)")
+
+
+def _check_embeddings(instance: Instance, builder: PassBuilder) -> None:
+    used = [pointer for _, pointer in builder.stored]
+    if min(builder.inputs) < 0:
+        used += [Pointer(-1 - value) for value in builder.inputs if value < 0]
+    if used:
+        held = instance.holdings(builder.queue.service, ResourceKind.EMBEDDING)
+        check_held(held, used, "execute")
+
+
+def _masks(
+    masks: list[list[int]] | None, length: int, count: int
+) -> tuple[tuple[int, ...], ...] | None:
+    """Check the rows (contract M1); rows that hide nothing become empty, for fast paths (M2)."""
+    if masks is None:
+        return None
+    if len(masks) != count:
+        raise GuestError(f"execute: the mask has {len(masks)} rows, the pass {count} inputs (M1)")
+    first = length - count + 1
+    rows: list[tuple[int, ...]] = []
+    for row, runs in enumerate(masks):
+        if sum(runs) != first + row:
+            raise GuestError(
+                f"execute: row {row} of the mask covers {sum(runs)} slots, "
+                f"input {row} sees {first + row} (M1)"
+            )
+        rows.append(tuple(runs) if any(runs[1::2]) else ())
+    return tuple(rows) if any(rows) else None
+
+
+# ---------------------------------------------------------------------- results
+
+
+@forward.function("[method]forward-pass-result.pollable")
+def pollable(instance: Instance, result: PassResultHandle) -> Reply[PassResult]:
+    return result.reply
+
+
+@forward.function("[method]forward-pass-result.get-tokens")
+def get_tokens(instance: Instance, result: PassResultHandle) -> list[int] | None:
+    return result.take("tokens")
+
+
+@forward.function("[method]forward-pass-result.get-distributions")
+def get_distributions(
+    instance: Instance, result: PassResultHandle
+) -> list[tuple[list[int], list[float]]] | None:
+    return result.take("distributions")

@@ -1,0 +1,187 @@
+"""`inferlet:core/message`: talking to the client and to other instances (contract X4, X5)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+import attrs
+
+from pie.errors import LimitExceeded
+from pie.guest.host import HostInterface, Wait
+from pie.guest.instance import Instance
+from pie.ids import EventCode
+from pie.mailbox import tell
+from pie.messages import (
+    BlobSent,
+    Broadcast,
+    CancelReceive,
+    ClientItem,
+    Event,
+    Receive,
+    ReceiveBlob,
+    Subscribe,
+    Unsubscribe,
+)
+from pie.signals import Signal
+
+from .common import Blob, wait_for
+
+message = HostInterface("inferlet:core/message")
+
+KEPT = 64
+"""Newest messages a subscription keeps (contract X4)."""
+
+
+@attrs.define(eq=False)
+class ReceiveResult:
+    """A pending or finished receive; dropping it pending loses nothing."""
+
+    instance: Instance
+    question: Receive
+    taken: bool = False
+
+    def close(self) -> None:
+        if not self.taken:
+            tell(self.instance.broker, CancelReceive(self.instance.id, self.question))
+
+
+@attrs.define(eq=False)
+class BlobResult:
+    """A pending or finished receive of a blob, or a blob that a call produces; taken once."""
+
+    instance: Instance
+    question: ReceiveBlob
+    taken: bool = False
+
+    @property
+    def reply(self) -> Signal:
+        return self.question.reply
+
+    def get(self) -> Blob | None:
+        if self.taken or not self.question.reply.ready():
+            return None
+        self.taken = True
+        return Blob(self.question.reply.take())
+
+    def close(self) -> None:
+        if not self.taken:
+            tell(self.instance.broker, CancelReceive(self.instance.id, self.question))
+
+
+@attrs.define(eq=False)
+class Subscription:
+    """What was broadcast on a topic and not read yet: the newest messages, and how many not."""
+
+    instance: Instance
+    topic: str
+    arrived: Signal = attrs.field(factory=Signal)
+    dropped: int = 0
+    open: bool = True
+    _messages: deque[str] = attrs.field(factory=deque)
+
+    def put(self, text: str) -> None:
+        if len(self._messages) == KEPT:
+            self._messages.popleft()
+            self.dropped += 1
+        self._messages.append(text)
+        self.arrived.set()
+
+    def get(self) -> str | None:
+        if not self._messages:
+            return None
+        text = self._messages.popleft()
+        if not self._messages and self.open:
+            self.arrived.clear()
+        return text
+
+    def close(self) -> None:
+        """End the subscription: its pollable is ready from now on and `get` gives none (X5)."""
+        if self.open:
+            self.open = False
+            self._messages.clear()
+            self.instance.subscriptions -= 1
+            tell(self.instance.broker, Unsubscribe(self.instance.id, self.topic, self))
+            self.arrived.set()
+
+
+def _check_size(instance: Instance, text: str, call: str) -> None:
+    size, limit = len(text.encode()), instance.limits.max_message_bytes
+    if size > limit:
+        raise LimitExceeded(f"{call}: {size} bytes, the limit is {limit}")
+
+
+def _send_item(instance: Instance, item: ClientItem) -> Coroutine[Any, Any, None] | None:
+    return None if instance.outbox.put_nowait(item) else instance.outbox.put(item)
+
+
+@message.function("send", suspends=True)
+def send(instance: Instance, text: str) -> Coroutine[Any, Any, None] | None:
+    _check_size(instance, text, "send")
+    return _send_item(instance, Event(EventCode.MESSAGE, text))
+
+
+@message.function("send-blob", suspends=True)
+def send_blob(instance: Instance, blob: Blob) -> Coroutine[Any, Any, None] | None:
+    return _send_item(instance, BlobSent(blob.data))
+
+
+@message.function("receive")
+def receive(instance: Instance) -> ReceiveResult:
+    question = Receive(instance.id)
+    tell(instance.broker, question)
+    return ReceiveResult(instance, question)
+
+
+@message.function("[method]receive-result.pollable")
+def receive_pollable(instance: Instance, result: ReceiveResult) -> Signal:
+    return result.question.reply
+
+
+@message.function("[method]receive-result.get")
+def receive_get(instance: Instance, result: ReceiveResult) -> str | None:
+    if not result.question.reply.ready():
+        return None
+    result.taken = True
+    return result.question.reply.take()
+
+
+@message.function("receive-blob")
+def receive_blob(instance: Instance) -> BlobResult:
+    question = ReceiveBlob(instance.id)
+    tell(instance.broker, question)
+    return BlobResult(instance, question)
+
+
+@message.function("broadcast")
+def broadcast(instance: Instance, topic: str, text: str) -> None:
+    _check_size(instance, text, "broadcast")
+    tell(instance.broker, Broadcast(instance.id, topic, text))
+
+
+@message.function("subscribe", suspends=True)
+def subscribe(instance: Instance, topic: str) -> Wait:
+    limit = instance.limits.max_subscriptions
+    if instance.subscriptions >= limit:
+        raise LimitExceeded(f"subscribe: {limit} subscriptions are open, the limit")
+    instance.subscriptions += 1
+    subscription = Subscription(instance, topic)
+    question = Subscribe(instance.id, topic, subscription)
+    tell(instance.broker, question)
+    return wait_for(question.reply, lambda _: subscription)
+
+
+@message.function("[method]subscription.pollable")
+def subscription_pollable(instance: Instance, subscription: Subscription) -> Signal:
+    return subscription.arrived
+
+
+@message.function("[method]subscription.get")
+def subscription_get(instance: Instance, subscription: Subscription) -> str | None:
+    return subscription.get()
+
+
+@message.function("[method]subscription.unsubscribe")
+def unsubscribe(instance: Instance, subscription: Subscription) -> None:
+    subscription.close()

@@ -1,0 +1,85 @@
+"""An engine on simulated models, and short ways to run guests in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+
+from pie.config import EngineConfig
+from pie.engine import Engine, open_engine
+from pie.guest.instance import Instance
+from pie.ids import EventCode
+from pie.messages import Event, Launched, Output, Refused, Returned
+from pie.offload import inline
+
+from .simulated import SimulatedModel
+
+
+@asynccontextmanager
+async def simulated_engine(
+    *models: SimulatedModel, config: EngineConfig | None = None
+) -> AsyncIterator[Engine]:
+    """An engine without threads: on a virtual clock, a run takes no real time to wait."""
+    async with open_engine(models or (SimulatedModel(),), config, offload=inline) as engine:
+        yield engine
+
+
+@attrs.frozen
+class Outcome:
+    """Everything a client saw of an instance."""
+
+    event: Event
+    messages: tuple[str, ...]
+    stdout: str
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """The return value; fails with the reason if the instance did not complete."""
+        assert self.event.code is EventCode.COMPLETED, self.event
+        return self.event.text
+
+
+async def outcome_of(launched: Launched) -> Outcome:
+    """Read an instance's outbox to its end."""
+    messages: list[str] = []
+    streams = {"stdout": b"", "stderr": b""}
+    last: Event | None = None
+    async for item in launched.outbox:
+        if isinstance(item, Output):
+            streams[item.stream] += item.data
+        elif isinstance(item, Event) and item.code is EventCode.MESSAGE:
+            messages.append(item.text)
+        elif isinstance(item, Event):
+            last = item
+    assert last is not None, "an outbox ends with a terminal event"
+    return Outcome(last, tuple(messages), streams["stdout"].decode(), streams["stderr"].decode())
+
+
+@attrs.frozen
+class _Function:
+    """A Python function on the host's side of the border, as a program."""
+
+    main: Callable[[Instance], Awaitable[str | None]]
+
+    @property
+    def name(self) -> str:
+        return getattr(self.main, "__name__", "native")
+
+    async def run(self, instance: Instance, /) -> Returned | Refused:
+        text = await self.main(instance)
+        return Returned(instance.return_value if text is None else text)
+
+
+async def launch_native(
+    engine: Engine,
+    main: Callable[[Instance], Awaitable[str | None]],
+    arguments: Sequence[str] = (),
+    *,
+    user: str = "local",
+    seed: int | None = None,
+) -> Launched:
+    """Run a coroutine function as an instance that talks to the actors itself."""
+    return await engine.launch(_Function(main), arguments, user=user, seed=seed)

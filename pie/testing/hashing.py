@@ -1,0 +1,177 @@
+"""A model whose next token is a hash of what a row can see.
+
+Two "layers" of 64-bit integers stand in for K and V. A slot of the first holds a hash of its
+token and position; a row's state is the sum of the visible slots; the second layer holds hashes
+of those states, and the next token is a hash of their visible sum. Like attention it does not
+care about slot order but about positions, and a wrong page, mask, order or length changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pie.batch import Batch, BatchResult, Ints, ModelInfo, floats, ints
+from pie.errors import GuestError
+
+Hashes = NDArray[np.uint64]
+
+SPECIALS = (b"<|im_start|>", b"<|im_end|>")
+BOS, EOS = 256, 257
+VOCABULARY = 258
+LETTERS = 26
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def mixed(values: Hashes) -> Hashes:
+    """The finaliser of SplitMix64: every input bit reaches every output bit."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+class LetterTokenizer:
+    """One token per byte, and two special ones."""
+
+    def encode(self, text: str, /) -> list[int]:
+        data, tokens, at = text.encode(), list[int](), 0
+        while at < len(data):
+            for token, special in enumerate(SPECIALS, BOS):
+                if data.startswith(special, at):
+                    tokens.append(token)
+                    at += len(special)
+                    break
+            else:
+                tokens.append(data[at])
+                at += 1
+        return tokens
+
+    def decode(self, tokens: Sequence[int], /) -> str:
+        unknown = [token for token in tokens if token >= VOCABULARY]
+        if unknown:
+            raise GuestError(f"detokenize: {unknown[0]} is not a token id (X2)")
+        parts = (SPECIALS[t - BOS] if t >= BOS else bytes((t,)) for t in tokens)
+        return b"".join(parts).decode("utf-8", "replace")
+
+    def vocabulary(self) -> tuple[list[int], list[bytes]]:
+        return list(range(256)), [bytes((byte,)) for byte in range(256)]
+
+    def special_tokens(self) -> tuple[list[int], list[bytes]]:
+        return [BOS, EOS], list(SPECIALS)
+
+    def split_regex(self) -> str:
+        return "."
+
+
+class HashModel:
+    """The arithmetic; a `ModelRunner` that answers at once."""
+
+    def __init__(
+        self,
+        name: str = "simulated",
+        *,
+        pages: int = 4096,
+        page_size: int = 16,
+        embedding_slots: int = 128,
+        context_length: int = 8192,
+    ) -> None:
+        self.info = ModelInfo(
+            name=name,
+            tokenizer=LetterTokenizer(),
+            vocabulary=VOCABULARY,
+            context_length=context_length,
+            page_size=page_size,
+            pages=pages,
+            embedding_slots=embedding_slots,
+            description="a hash of the visible slots",
+            prompt_template=TEMPLATE,
+            stop_tokens=("<|im_end|>",),
+        )
+        self._kv = np.zeros((2, pages, page_size), dtype=np.uint64)
+        self._embeddings = np.zeros(embedding_slots, dtype=np.uint64)
+
+    def run(self, batch: Batch) -> BatchResult:
+        self._kv[:, batch.cleared_pages] = 0
+        self._embeddings[batch.cleared_embeddings] = 0
+        self._kv[:, batch.copy_targets] = self._kv[:, batch.copy_sources]
+        values = batch.tokens.astype(np.uint64)
+        values[batch.embedding_rows] = self._embeddings[batch.embedding_slots]
+        content = mixed(mixed(values) + batch.positions.astype(np.uint64))
+        for layer in self._kv:
+            content = self._attend(layer, content, batch)
+        self._embeddings[batch.stored_slots] = content[batch.stored_rows]
+        return self._outputs(batch, content)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _attend(self, layer: Hashes, content: Hashes, batch: Batch) -> Hashes:
+        """Write all rows of a layer, then let each row sum what it sees."""
+        page_size = self.info.page_size
+        flat = layer.reshape(-1)
+        slots: list[Ints] = []
+        bounds = zip(
+            batch.row_starts[:-1],
+            batch.row_starts[1:],
+            batch.page_starts,
+            batch.lengths,
+            strict=False,
+        )
+        spans = [(int(a), int(b), int(p), int(n)) for a, b, p, n in bounds]
+        for first, end, page, length in spans:
+            logical = np.arange(length)
+            physical = batch.pages[page + logical // page_size] * page_size + logical % page_size
+            flat[physical[length - (end - first) :]] = content[first:end]
+            slots.append(physical)
+        hidden = _hidden(batch)
+        states = np.zeros_like(content)
+        for (first, end, _, length), physical in zip(spans, slots, strict=True):
+            seen = np.cumsum(flat[physical], dtype=np.uint64)
+            states[first:end] = seen[length - (end - first) :]
+            for row in hidden.keys() & range(first, end):
+                states[row] -= flat[physical[hidden[row]]].sum(dtype=np.uint64)
+        return mixed(states)
+
+    def _outputs(self, batch: Batch, states: Hashes) -> BatchResult:
+        best = (states % np.uint64(LETTERS)).astype(np.int64)
+        shift = np.floor(batch.uniform.astype(np.float64) * LETTERS).astype(np.int64)
+        shift[batch.temperature == 0] = 0
+        tokens = 97 + (best[batch.sampled_rows] + shift) % LETTERS
+        ranked = [
+            _distribution(int(best[row]), int(k))
+            for row, k in zip(batch.ranked_rows, batch.ranked_k, strict=True)
+        ]
+        return BatchResult(
+            tokens=tokens.astype(np.int32),
+            sampled_finite=np.ones(len(tokens), dtype=np.bool_),
+            ranked_ids=ints([token for ids in ranked for token in ids]),
+            ranked_probabilities=floats(
+                [2.0 ** -(i + 1) for ids in ranked for i in range(len(ids))]
+            ),
+            ranked_starts=ints([0, *np.cumsum([len(ids) for ids in ranked], dtype=int).tolist()]),
+            ranked_finite=np.ones(len(ranked), dtype=np.bool_),
+        )
+
+
+def _hidden(batch: Batch) -> dict[int, NDArray[np.int64]]:
+    """Masked row -> the logical slots that its mask hides."""
+    hidden = {}
+    for row, first, end in zip(
+        batch.masked_rows.tolist(), batch.mask_starts[:-1], batch.mask_starts[1:], strict=True
+    ):
+        runs = batch.mask_runs[first:end]
+        hidden[row] = np.flatnonzero(np.repeat(np.arange(len(runs)) % 2 == 1, runs))
+    return hidden
+
+
+def _distribution(best: int, k: int) -> list[int]:
+    """The best letter, the letters after it, then all other tokens by id."""
+    letters = [97 + (best + i) % LETTERS for i in range(LETTERS)]
+    others = [token for token in range(VOCABULARY) if not 97 <= token < 97 + LETTERS]
+    return (letters + others)[:k]
