@@ -1,0 +1,30 @@
+"""A model's arithmetic behind `pie.batch.ModelRunner`; importing this does not import torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pie.batch import ModelRunner
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: Literal["float32", "auto"] = "auto",
+    pages: int | None = None,
+    embedding_slots: int = 128,
+    threads: int | None = None,
+) -> ModelRunner:
+    """Load a GGUF file or a Hugging Face folder and make it ready to run.
+
+    `float32` is the bit-invariant reference; `auto` is the fastest path for this machine.
+    `pages` None means room for 65,536 tokens, or less in little memory. `threads` None leaves
+    torch's number; it holds for the whole process and must not change while bits matter.
+    Raises ModelError, in one line, for what cannot be read.
+    """
+    from .loading import load_runner
+
+    return load_runner(
+        Path(path), dtype=dtype, pages=pages, embedding_slots=embedding_slots, threads=threads
+    )

@@ -1,0 +1,81 @@
+"""The blocks that the family's layers are made of, in float32 and bit-invariant.
+
+A row's result must not depend on which rows are computed beside it (contract S4). Matrix products
+are only invariant in the number of rows when it is a multiple of `ROW_ALIGNMENT`: libraries
+use other kernels, with other summation orders, for the rest of the rows. So every product here
+has its rows padded to such a multiple; all else works on each row, or element, alone.
+"""
+
+from __future__ import annotations
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROW_ALIGNMENT = 8
+"""Measured with MKL on AVX2 and AVX-512: 1-3, 5-7 and 9-11 rows differ, multiples of 8 agree."""
+
+
+def aligned(rows: int) -> int:
+    """`rows` rounded up to a count that products may have."""
+    return -(-rows // ROW_ALIGNMENT) * ROW_ALIGNMENT
+
+
+def rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """`x / sqrt(mean(x^2) + epsilon) * weight` over the last dimension."""
+    scale = torch.rsqrt((x * x).mean(-1, keepdim=True) + epsilon)
+    return x * scale * weight
+
+
+@attrs.frozen(eq=False)
+class Linear:
+    """`x @ weight.T + bias` for [rows, inputs] with an aligned number of rows."""
+
+    weight: Tensor  # [outputs, inputs]
+    bias: Tensor | None = None  # [outputs]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+@attrs.frozen(eq=False)
+class FeedForward:
+    """`down(silu(gate(x)) * up(x))`, gate and up in one product."""
+
+    gate_up: Linear
+    down: Linear
+
+    def __call__(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate.contiguous()).mul_(up))
+
+
+@attrs.frozen(eq=False)
+class Rotary:
+    """Rotary position embedding over the two halves of a head (RoFormer, GPT-NeoX layout)."""
+
+    frequency: Tensor  # [head_dim / 2]
+
+    @staticmethod
+    def build(head_dim: int, theta: float, divisors: Tensor | None) -> Rotary:
+        """Frequencies `theta ** (-2 i / head_dim)`, divided by `divisors` [head_dim / 2] if any."""
+        exponent = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+        frequency = 1.0 / theta**exponent
+        return Rotary(frequency if divisors is None else frequency / divisors)
+
+    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors of rows, [rows, 1, head_dim] each, once for all layers.
+
+        Computed, not looked up: a guest may give any position (contract K3).
+        """
+        angle = positions.to(torch.float32)[:, None, None] * self.frequency
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+
+
+def rotate(x: Tensor, factors: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate [rows, heads, head_dim]. No fused multiply-add: its use may vary with the shape."""
+    cos, sin = factors
+    return x * cos + torch.roll(x, x.shape[-1] // 2, -1) * sin

@@ -1,0 +1,62 @@
+"""The paged KV cache of the torch runner.
+
+Each layer keeps K and V as [kv_heads, slots, head_dim], so that a gather of one head's slots is a
+ready operand of a product. One more page than was asked for stays zero for ever: it stands in
+for slots that do not exist, so that what a page's former owner left is never read, not even
+multiplied by zero (0 * NaN is NaN).
+"""
+
+from __future__ import annotations
+
+import attrs
+import torch
+from torch import Tensor
+
+from .config import PAGE_SIZE, LlamaConfig
+
+
+@attrs.frozen(eq=False)
+class KVCache:
+    """`data` [layers, 2, kv_heads, (pages + 1) * PAGE_SIZE, head_dim], K before V."""
+
+    data: Tensor
+    pages: int
+
+    @staticmethod
+    def build(config: LlamaConfig, pages: int) -> KVCache:
+        slots = (pages + 1) * PAGE_SIZE
+        return KVCache(
+            torch.zeros(config.layers, 2, config.kv_heads, slots, config.head_dim), pages
+        )
+
+    @property
+    def nowhere(self) -> int:
+        """A slot that is always zero."""
+        return self.pages * PAGE_SIZE
+
+    def _by_page(self) -> Tensor:
+        *outer, _, dim = self.data.shape
+        return self.data.view(*outer, self.pages + 1, PAGE_SIZE, dim)
+
+    def clear(self, pages: Tensor) -> None:
+        self._by_page().index_fill_(3, pages, 0.0)
+
+    def copy(self, sources: Tensor, targets: Tensor) -> None:
+        """Copy whole pages; all sources are read before a target is written."""
+        paged = self._by_page()
+        paged.index_copy_(3, targets, paged.index_select(3, sources))
+
+    def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Store keys and values [rows, kv_heads, head_dim] at `slots` [rows]."""
+        self.data[layer, 0].index_copy_(1, slots, keys.transpose(0, 1))
+        self.data[layer, 1].index_copy_(1, slots, values.transpose(0, 1))
+
+    def flat_index(self, slots: Tensor) -> Tensor:
+        """`slots` [n] as rows of the layers' matrices, head by head: [kv_heads * n]."""
+        heads, stride = self.data.shape[2], self.data.shape[3]
+        return (torch.arange(heads)[:, None] * stride + slots).flatten()
+
+    def read(self, layer: int, flat_index: Tensor) -> tuple[Tensor, Tensor]:
+        """K and V of gathered slots, each [kv_heads * n, head_dim]."""
+        keys, values = self.data[layer].flatten(1, 2)
+        return keys.index_select(0, flat_index), values.index_select(0, flat_index)

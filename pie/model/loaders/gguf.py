@@ -1,0 +1,139 @@
+"""From a GGUF file to a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import torch
+
+from pie.errors import ModelError
+
+from ..chat import stop_tokens
+from ..checkpoint import Checkpoint, Tensors
+from ..config import LlamaConfig
+from ..tokenizer import tokenizer_from_gguf
+from .gguf_file import GGUFFile, GGUFTensor, read_gguf
+
+T = TypeVar("T")
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+_INTERLEAVED = ("llama",)
+"""Architectures whose files pair neighbouring rotary dimensions instead of two halves."""
+
+
+def load_gguf(path: Path) -> Checkpoint:
+    """Understand `path`; ModelError says in one line what is wrong with it."""
+    file = read_gguf(path)
+    facts = _Facts(file)
+    architecture = facts.take("general.architecture", str)
+    if architecture not in ARCHITECTURES:
+        raise ModelError(
+            f"{path}: architecture {architecture!r} is not supported "
+            f"({', '.join(ARCHITECTURES)} are)"
+        )
+    config = _config(facts, architecture)
+    template = facts.optional("tokenizer.chat_template", str, "")
+    return Checkpoint(
+        name=path.stem,
+        description=facts.optional("general.name", str, path.stem),
+        config=config,
+        tensors=_tensors(file, config, interleaved=architecture in _INTERLEAVED),
+        tokenizer=tokenizer_from_gguf(file.metadata, str(path)),
+        prompt_template=template,
+        stop_tokens=stop_tokens(*_vocabulary_facts(facts)),
+    )
+
+
+@attrs.frozen
+class _Facts:
+    """Metadata with types checked."""
+
+    file: GGUFFile
+
+    def optional(self, key: str, kind: type[T], default: T) -> T:
+        return self.take(key, kind) if key in self.file.metadata else default
+
+    def take(self, key: str, kind: type[T]) -> T:
+        if key not in self.file.metadata:
+            raise ModelError(f"{self.file.path}: metadata {key} is missing")
+        value: Any = self.file.metadata[key]
+        if kind is float and isinstance(value, int):
+            value = float(value)
+        if not isinstance(value, kind):
+            raise ModelError(f"{self.file.path}: metadata {key} is not of type {kind.__name__}")
+        return value
+
+
+def _vocabulary_facts(facts: _Facts) -> tuple[list[str], list[int]]:
+    """Texts of all tokens, and the ids that the file names as ends."""
+    texts = facts.take("tokenizer.ggml.tokens", list)
+    keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
+    return texts, [facts.take(key, int) for key in keys if key in facts.file.metadata]
+
+
+def _config(facts: _Facts, architecture: str) -> LlamaConfig:
+    path, tensors = facts.file.path, facts.file.tensors
+
+    def of_arch(key: str) -> int:
+        return facts.take(f"{architecture}.{key}", int)
+
+    heads, hidden = of_arch("attention.head_count"), of_arch("embedding_length")
+    head_dim = facts.optional(f"{architecture}.attention.key_length", int, hidden // max(heads, 1))
+    for key in ("attention.value_length", "rope.dimension_count"):
+        size = facts.optional(f"{architecture}.{key}", int, head_dim)
+        if size != head_dim:
+            raise ModelError(f"{path}: {key} {size} differs from the head size {head_dim}")
+    if facts.optional(f"{architecture}.expert_count", int, 0):
+        raise ModelError(f"{path}: mixtures of experts are not supported")
+    scaling = facts.optional(f"{architecture}.rope.scaling.type", str, "none")
+    if scaling not in ("none", "linear"):
+        raise ModelError(f"{path}: rope scaling {scaling!r} is not supported")
+    if "token_embd.weight" not in tensors:
+        raise ModelError(f"{path}: tensor token_embd.weight is missing")
+    context = of_arch("context_length")
+    window = facts.optional(f"{architecture}.attention.sliding_window", int, 0)
+    return LlamaConfig(
+        layers=of_arch("block_count"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=facts.optional(f"{architecture}.attention.head_count_kv", int, heads),
+        head_dim=head_dim,
+        ffn=of_arch("feed_forward_length"),
+        vocabulary=tensors["token_embd.weight"].shape[0],
+        # Within its window, a model with sliding attention is one without.
+        context_length=min(context, window) if window else context,
+        rope_theta=facts.optional(f"{architecture}.rope.freq_base", float, 10000.0),
+        norm_epsilon=facts.take(f"{architecture}.attention.layer_norm_rms_epsilon", float),
+        tied="output.weight" not in tensors,
+        qkv_bias="blk.0.attn_q.bias" in tensors,
+        qk_norm="blk.0.attn_q_norm.weight" in tensors,
+    )
+
+
+def _tensors(file: GGUFFile, config: LlamaConfig, *, interleaved: bool) -> Tensors:
+    readers: dict[str, Callable[[], torch.Tensor]] = {}
+    for name, tensor in file.tensors.items():
+        heads = 0
+        if interleaved and ".attn_q." in name:
+            heads = config.heads
+        if interleaved and ".attn_k." in name:
+            heads = config.kv_heads
+        readers[name] = partial(_read, tensor, heads)
+    architecture = file.metadata["general.architecture"]
+    if file.metadata.get(f"{architecture}.rope.scaling.type") == "linear":
+        factor = float(file.metadata.get(f"{architecture}.rope.scaling.factor", 1.0))
+        readers["rope_freqs.weight"] = partial(torch.full, (config.head_dim // 2,), factor)
+    return Tensors(readers, str(file.path))
+
+
+def _read(tensor: GGUFTensor, interleaved_heads: int) -> torch.Tensor:
+    """Decode a tensor; the rows of a head go from (0, h, 1, h + 1, ...) to (0, 1, ..., h, ...)."""
+    values = torch.from_numpy(tensor.float32())
+    if not interleaved_heads:
+        return values
+    pairs = values.view(interleaved_heads, -1, 2, *values.shape[1:])
+    return pairs.transpose(1, 2).reshape(values.shape)

@@ -1,0 +1,170 @@
+"""The GGUF container: metadata and raw tensors, with every read checked against the file.
+
+The `gguf` package reads the same format, but takes seconds for a vocabulary and answers a
+truncated file with errors of numpy. Its tables and dequantisers are used.
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (version 3; 2 is read, too).
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+from numpy.typing import NDArray
+
+from pie.errors import ModelError
+
+_SCALARS = {
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q",
+    12: "<d",
+}  # fmt: skip
+_STRING, _ARRAY = 8, 9
+_MAX_DIMS = 4
+
+
+_Announcement: TypeAlias = tuple[str, tuple[int, ...], int, int]
+"""Name, shape (outermost first), type and offset of a tensor."""
+
+
+@attrs.frozen(eq=False)
+class GGUFTensor:
+    """One tensor, still quantised: `shape` is outermost first, `raw` its bytes in the file."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: GGMLQuantizationType
+    raw: NDArray[np.uint8]
+
+    def float32(self) -> NDArray[np.float32]:
+        """The values; ModelError if the quantisation has no decoder."""
+        block, size = GGML_QUANT_SIZES[self.kind]
+        rows = self.raw.reshape(*self.shape[:-1], self.shape[-1] // block * size)
+        try:
+            values = dequantize(rows, self.kind)
+        except NotImplementedError:
+            raise ModelError(f"tensor {self.name}: no decoder for {self.kind.name}") from None
+        return np.require(values, np.float32, ["C", "W"]).reshape(self.shape)
+
+
+@attrs.frozen(eq=False)
+class GGUFFile:
+    """What a GGUF file says."""
+
+    path: Path
+    metadata: dict[str, Any]
+    tensors: dict[str, GGUFTensor]
+
+
+def read_gguf(path: Path) -> GGUFFile:
+    """Read the header of `path` and map its tensors.
+
+    Raises ModelError, with the byte where it went wrong, for what is no whole GGUF file.
+    """
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ModelError(f"{path}: the file is empty") from None
+    return _Reader(path, data).file()
+
+
+@attrs.define(eq=False)
+class _Reader:
+    path: Path
+    data: mmap.mmap
+    at: int = 0
+
+    def fail(self, what: str) -> ModelError:
+        return ModelError(f"{self.path}: {what} at byte {self.at} of {len(self.data)}")
+
+    def skip(self, size: int) -> int:
+        """Step over `size` bytes and return where they start."""
+        start = self.at
+        if size > len(self.data) - start:
+            raise self.fail(f"the file is truncated: {size} more bytes were announced")
+        self.at += size
+        return start
+
+    def scalar(self, form: str) -> Any:
+        return struct.unpack_from(form, self.data, self.skip(struct.calcsize(form)))[0]
+
+    def string(self) -> str:
+        size = self.scalar("<Q")
+        start = self.skip(size)
+        try:
+            return self.data[start : start + size].decode()
+        except UnicodeDecodeError:
+            raise self.fail("a string is not UTF-8, ending") from None
+
+    def value(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self.string()
+        if kind == _ARRAY:
+            return self.array(self.scalar("<I"), self.scalar("<Q"))
+        if kind not in _SCALARS:
+            raise self.fail(f"metadata type {kind} is unknown")
+        return self.scalar(_SCALARS[kind])
+
+    def array(self, kind: int, count: int) -> list[Any]:
+        if kind in _SCALARS:
+            dtype = np.dtype(_SCALARS[kind])
+            start = self.skip(count * dtype.itemsize)
+            values: list[Any] = np.frombuffer(self.data, dtype, count, start).tolist()
+            return values
+        if count > len(self.data):
+            raise self.fail(f"an array of {count} entries cannot be in the file")
+        return [self.value(kind) for _ in range(count)]
+
+    def file(self) -> GGUFFile:
+        if self.data[:4] != b"GGUF":
+            raise self.fail(f"not a GGUF file: it starts with {self.data[:4]!r}")
+        self.at = 4
+        version = self.scalar("<I")
+        if version not in (2, 3):
+            raise self.fail(f"GGUF version {version} is not supported (2 and 3 are)")
+        tensor_count, pair_count = self.scalar("<Q"), self.scalar("<Q")
+        metadata: dict[str, Any] = {}
+        for _ in range(pair_count):
+            key = self.string()
+            metadata[key] = self.value(self.scalar("<I"))
+        announced = [self.announcement() for _ in range(tensor_count)]
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or alignment < 1:
+            raise self.fail(f"general.alignment is {alignment!r}; it must be a positive number")
+        base = -(-self.at // alignment) * alignment
+        tensors = {entry[0]: self.tensor(entry, base) for entry in announced}
+        return GGUFFile(self.path, metadata, tensors)
+
+    def announcement(self) -> _Announcement:
+        """What the header says of the next tensor."""
+        name = self.string()
+        dims = self.scalar("<I")
+        if not 1 <= dims <= _MAX_DIMS:
+            raise self.fail(f"tensor {name} has {dims} dimensions")
+        shape = tuple(self.scalar("<Q") for _ in range(dims))[::-1]
+        return name, shape, self.scalar("<I"), self.scalar("<Q")
+
+    def tensor(self, announced: _Announcement, base: int) -> GGUFTensor:
+        name, shape, kind, offset = announced
+        try:
+            quantisation = GGMLQuantizationType(kind)
+        except ValueError:
+            raise self.fail(f"tensor {name} has the unknown type {kind}") from None
+        block, size = GGML_QUANT_SIZES[quantisation]
+        if shape[-1] % block:
+            raise self.fail(f"tensor {name}: rows of {shape[-1]} are no multiple of {block}")
+        count = math.prod(shape) // block * size
+        self.at = base + offset
+        if self.at + count > len(self.data):
+            raise self.fail(f"the file is truncated: tensor {name} needs {count} bytes")
+        raw = np.frombuffer(self.data, np.uint8, count, self.at)
+        return GGUFTensor(name, shape, quantisation, raw)

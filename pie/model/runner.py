@@ -1,0 +1,155 @@
+"""The torch runner: float32 on the CPU, the definition of a correct answer.
+
+It is bit-invariant by construction (see `blocks` and `attention`), and tests itself on the
+machine it runs on before it says so.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import attrs
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pie.batch import Batch, BatchResult, Ints, ModelInfo
+
+from . import selftest
+from .attention import plan
+from .blocks import aligned, rms_norm
+from .config import PAGE_SIZE
+from .kv import KVCache
+from .llama import Llama, Step
+from .sampler import Draws, rank, sample
+
+logger = logging.getLogger(__name__)
+
+
+def _long(values: Ints) -> Tensor:
+    return torch.from_numpy(values).long()
+
+
+@attrs.define(eq=False)
+class TorchRunner:
+    """A `pie.batch.ModelRunner`. One batch at a time, on any one thread."""
+
+    info: ModelInfo
+    _model: Llama
+    _cache: KVCache
+    _embeddings: Tensor
+    """[slots, hidden] stored hidden states."""
+    invariant: bool
+    """Whether this machine's library passed the self-test: a row's bits are then its own."""
+
+    @staticmethod
+    def build(model: Llama, info: ModelInfo) -> TorchRunner:
+        """A runner with the pages and embedding slots that `info` announces, tested."""
+        one_layer = attrs.evolve(model, layers=model.layers[:1])
+        probe_cache = KVCache.build(attrs.evolve(model.config, layers=1), selftest.PAGES)
+        probe = TorchRunner(info, one_layer, probe_cache, torch.zeros(0), invariant=False)
+        invariant = selftest.pieces_agree(probe.logits, model.config.vocabulary)
+        if not invariant:
+            logger.warning(
+                "model %s: this machine's matrix products depend on the number of rows; "
+                "results are correct, but a pass may differ in its last bits from batch to batch",
+                info.name,
+            )
+        cache = KVCache.build(model.config, info.pages)
+        embeddings = torch.zeros(info.embedding_slots, model.config.hidden)
+        return TorchRunner(info, model, cache, embeddings, invariant=invariant)
+
+    def run(self, batch: Batch) -> BatchResult:
+        """Run one step."""
+        with torch.inference_mode():
+            self._maintain(batch)
+            if not batch.rows:
+                return BatchResult()
+            hidden = self._hidden(batch)
+            self._store(batch, hidden)
+            return self._answer(batch, hidden)
+
+    def logits(self, batch: Batch, rows: Ints) -> Tensor:
+        """Run a step for its logits [len(rows), vocabulary]; for tests and measurements."""
+        with torch.inference_mode():
+            self._maintain(batch)
+            return self._logits(self._hidden(batch), rows)
+
+    def close(self) -> None:
+        """Nothing to give back that the garbage collector does not."""
+
+    def _maintain(self, batch: Batch) -> None:
+        if len(batch.cleared_pages):
+            self._cache.clear(_long(batch.cleared_pages))
+        if len(batch.cleared_embeddings):
+            self._embeddings.index_fill_(0, _long(batch.cleared_embeddings), 0.0)
+        if len(batch.copy_sources):
+            self._cache.copy(_long(batch.copy_sources), _long(batch.copy_targets))
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        """Last hidden states of the rows, before the last norm: [aligned rows, hidden]."""
+        tokens = _long(batch.tokens)
+        x = F.embedding(tokens.clamp(min=0), self._model.embedding)
+        if len(batch.embedding_rows):
+            x[_long(batch.embedding_rows)] = self._embeddings[_long(batch.embedding_slots)]
+        x = F.pad(x, (0, 0, 0, aligned(batch.rows) - batch.rows))
+        step = Step(
+            rows=batch.rows,
+            slots=torch.from_numpy(_written_slots(batch)),
+            rotary=self._model.rotary.at(torch.from_numpy(batch.positions)),
+            groups=plan(batch, self._cache),
+        )
+        return self._model.hidden(x, step, self._cache)
+
+    def _normed(self, hidden: Tensor, rows: Ints) -> Tensor:
+        """Final hidden states of `rows`, an aligned number of them: [>= len(rows), hidden]."""
+        picked = hidden[_long(rows)]
+        picked = F.pad(picked, (0, 0, 0, aligned(len(rows)) - len(rows)))
+        return rms_norm(picked, self._model.norm, self._model.config.norm_epsilon)
+
+    def _logits(self, hidden: Tensor, rows: Ints) -> Tensor:
+        return self._model.head(self._normed(hidden, rows))[: len(rows)]
+
+    def _store(self, batch: Batch, hidden: Tensor) -> None:
+        if len(batch.stored_rows):
+            kept = self._normed(hidden, batch.stored_rows)[: len(batch.stored_rows)]
+            self._embeddings[_long(batch.stored_slots)] = kept
+
+    def _answer(self, batch: Batch, hidden: Tensor) -> BatchResult:
+        asked = np.concatenate([batch.sampled_rows, batch.ranked_rows])
+        if not len(asked):
+            return BatchResult()
+        rows, where = np.unique(asked, return_inverse=True)
+        logits = self._logits(hidden, rows)
+        lowest, highest = logits.aminmax(dim=-1)  # both are NaN where a logit is
+        finite = torch.isfinite(lowest) & torch.isfinite(highest)
+        if not bool(finite.all()):
+            logits = torch.where(finite[:, None], logits, 0.0)
+        index = torch.from_numpy(where).long()
+        sampled, ranked = index[: len(batch.sampled_rows)], index[len(batch.sampled_rows) :]
+        ranking = rank(
+            logits,
+            ranked,
+            torch.from_numpy(batch.ranked_temperature).double(),
+            _long(batch.ranked_k),
+        )
+        return BatchResult(
+            tokens=sample(logits, sampled, Draws.of(batch)),
+            sampled_finite=finite[sampled].numpy(),
+            ranked_ids=ranking.ids,
+            ranked_probabilities=ranking.probabilities,
+            ranked_starts=ranking.starts,
+            ranked_finite=finite[ranked].numpy(),
+        )
+
+
+def _written_slots(batch: Batch) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """[rows] cache slot that each row writes."""
+    starts = batch.row_starts.astype(np.int64)
+    counts = np.diff(starts)
+    logical = np.arange(batch.rows) + np.repeat(batch.lengths - starts[1:], counts)
+    entry = np.repeat(batch.page_starts[:-1].astype(np.int64), counts) + logical // PAGE_SIZE
+    physical = batch.pages[entry].astype(np.int64)
+    slots: np.ndarray[tuple[int], np.dtype[np.int64]] = physical * PAGE_SIZE + logical % PAGE_SIZE
+    return slots

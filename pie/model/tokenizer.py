@@ -1,0 +1,235 @@
+"""Text to token ids and back, by the rules the model was trained with (contract X2).
+
+Encoding is Hugging Face `tokenizers`. Decoding is done here, from the stored forms: each token
+has one byte string, wherever it stands, so that a guest may decode piece by piece.
+
+A stored form is either *byte-level* (GPT-2: every byte is written as one printable character) or
+*sentencepiece* (a space is written U+2581, a lone byte `<0xNN>`). A byte-level vocabulary need
+not have all 256 bytes: SmolLM2's lacks 21, and such input becomes the unknown token.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Encoder
+
+from pie.errors import GuestError, ModelError
+
+GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Digits are cut out one by one first, GPT-2's rule then sees what is between them: so a digit
+# ends a run of spaces as the end of the text does.
+_DIGITS_THEN_GPT2 = (
+    r"\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
+)
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+SPLITS = {
+    "default": GPT2_SPLIT,
+    "gpt-2": GPT2_SPLIT,
+    "smollm": _DIGITS_THEN_GPT2,
+    "llama-bpe": _LLAMA3,
+    "llama3": _LLAMA3,
+    "llama-v3": _LLAMA3,
+    "qwen2": _QWEN2,
+    "deepseek-r1-qwen": _QWEN2,
+}
+"""The splitting rule of each `tokenizer.ggml.pre`."""
+
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # tokenizer.ggml.token_type
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+_SPACE = "\u2581"
+
+
+def byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable character for each byte, inverted."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+@attrs.frozen(eq=False)
+class HFTokenizer:
+    """A `pie.batch.Tokenizer`. Safe to call from several threads."""
+
+    _encoder: Encoder = attrs.field(repr=False)
+    _stored: dict[int, str] = attrs.field(repr=False)
+    _special: frozenset[int] = attrs.field(repr=False)
+    _split: str
+    _bytes: dict[int, bytes] = attrs.field(repr=False)
+    """Text of every token, as bytes."""
+
+    def encode(self, text: str, /) -> list[int]:
+        ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, tokens: Sequence[int], /) -> str:
+        try:
+            joined = b"".join([self._bytes[token] for token in tokens])
+        except KeyError as error:
+            raise GuestError(
+                f"token {error.args[0]} is not in the vocabulary of {len(self._bytes)} tokens"
+            ) from None
+        return joined.decode(errors="replace")
+
+    def vocabulary(self) -> tuple[list[int], list[bytes]]:
+        return self._stored_forms(special=False)
+
+    def special_tokens(self) -> tuple[list[int], list[bytes]]:
+        return self._stored_forms(special=True)
+
+    def split_regex(self) -> str:
+        return self._split
+
+    def _stored_forms(self, *, special: bool) -> tuple[list[int], list[bytes]]:
+        ids = [token for token in self._stored if (token in self._special) == special]
+        return ids, [self._stored[token].encode() for token in ids]
+
+
+def make_tokenizer(
+    encoder: Encoder,
+    stored: dict[int, str],
+    *,
+    verbatim: set[int],
+    special: set[int],
+    byte_level: bool,
+    split: str,
+) -> HFTokenizer:
+    """Derive what decoding needs; `verbatim` tokens are stored as the text they stand for."""
+    alphabet = byte_alphabet()
+
+    def content(text: str) -> bytes:
+        if byte_level:
+            if all(character in alphabet for character in text):
+                return bytes(alphabet[character] for character in text)
+            return text.encode()
+        if found := _BYTE_TOKEN.fullmatch(text):
+            return bytes([int(found[1], 16)])
+        return text.replace(_SPACE, " ").encode()
+
+    stored = dict(sorted(stored.items()))
+    texts = {
+        token: text.encode() if token in verbatim else content(text)
+        for token, text in stored.items()
+    }
+    return HFTokenizer(encoder, stored, frozenset(special), split, texts)
+
+
+def tokenizer_from_gguf(metadata: dict[str, Any], source: str) -> HFTokenizer:
+    """Build the tokenizer that a GGUF file describes; ModelError if it is of an unknown kind."""
+    kind = metadata.get("tokenizer.ggml.model")
+    tokens: list[str] = _strings(metadata, "tokenizer.ggml.tokens", source)
+    types: list[int] = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    vocabulary = {text: token for token, text in enumerate(tokens)}
+    if len(vocabulary) != len(tokens) or len(types) != len(tokens):
+        raise ModelError(
+            f"{source}: {len(tokens)} tokens with {len(vocabulary)} different texts and "
+            f"{len(types)} types: the vocabulary is damaged"
+        )
+    unknown = metadata.get("tokenizer.ggml.unknown_token_id")
+    unknown_text = tokens[unknown] if unknown is not None and unknown < len(tokens) else None
+    if kind == "gpt2":
+        encoder, split = _byte_level(metadata, vocabulary, unknown_text, source)
+    elif kind == "llama":
+        encoder, split = _sentencepiece(metadata, tokens, vocabulary, unknown_text, source), ""
+    else:
+        raise ModelError(f"{source}: tokenizer {kind!r} is not supported (gpt2 and llama are)")
+    added = [
+        AddedToken(text, special=types[token] == _CONTROL, normalized=False)
+        for token, text in enumerate(tokens)
+        if types[token] in (_CONTROL, _USER_DEFINED)
+    ]
+    encoder.add_tokens(added)
+    return make_tokenizer(
+        encoder,
+        dict(enumerate(tokens)),
+        verbatim={i for i, t in enumerate(types) if t in (_UNKNOWN, _CONTROL, _USER_DEFINED)},
+        special={i for i, t in enumerate(types) if t in (_UNKNOWN, _CONTROL)},
+        byte_level=kind == "gpt2",
+        split=split,
+    )
+
+
+def _strings(metadata: dict[str, Any], key: str, source: str) -> list[str]:
+    values = metadata.get(key)
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values) or not values:
+        raise ModelError(f"{source}: metadata {key} is missing or not a list of texts")
+    return values
+
+
+def _byte_level(
+    metadata: dict[str, Any], vocabulary: dict[str, int], unknown: str | None, source: str
+) -> tuple[Encoder, str]:
+    pre = metadata.get("tokenizer.ggml.pre", "default")
+    if pre not in SPLITS:
+        raise ModelError(f"{source}: pre-tokenizer {pre!r} is not supported ({', '.join(SPLITS)})")
+    missing = [character for character in byte_alphabet() if character not in vocabulary]
+    if missing and unknown is None:
+        raise ModelError(
+            f"{source}: {len(missing)} bytes have no token and no unknown token stands in"
+        )
+    pairs = [line.split(" ") for line in _strings(metadata, "tokenizer.ggml.merges", source)]
+    merges = [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+    if len(merges) != len(pairs):
+        raise ModelError(f"{source}: {len(pairs) - len(merges)} merges are not two pieces")
+    strange = [pair for pair in merges if not {*pair, "".join(pair)} <= vocabulary.keys()]
+    if strange:
+        raise ModelError(f"{source}: {len(strange)} merges use pieces that are no tokens")
+    encoder = Encoder(
+        models.BPE(
+            vocab=vocabulary,
+            merges=merges,
+            unk_token=unknown,
+            ignore_merges=SPLITS[pre] == _LLAMA3,
+        )
+    )
+    if SPLITS[pre] == _QWEN2:
+        encoder.normalizer = normalizers.NFC()
+    encoder.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLITS[pre]), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    return encoder, SPLITS[pre]
+
+
+def _sentencepiece(
+    metadata: dict[str, Any],
+    tokens: list[str],
+    vocabulary: dict[str, int],
+    unknown: str | None,
+    source: str,
+) -> Encoder:
+    """A BPE whose merge order is that of the scores, as SentencePiece's own BPE has it."""
+    scores = metadata.get("tokenizer.ggml.scores", [])
+    if len(scores) != len(tokens):
+        raise ModelError(f"{source}: {len(scores)} scores for {len(tokens)} tokens")
+    ranked: list[tuple[float, int, str, str]] = []
+    for token, text in enumerate(tokens):
+        splits = [(text[:i], text[i:]) for i in range(1, len(text))]
+        ranked += [
+            (-scores[token], vocabulary[left], left, right)
+            for left, right in splits
+            if left in vocabulary and right in vocabulary
+        ]
+    ranked.sort(key=lambda entry: entry[:2])
+    merges = [(left, right) for _, _, left, right in ranked]
+    encoder = Encoder(
+        models.BPE(
+            vocab=vocabulary, merges=merges, unk_token=unknown, fuse_unk=True, byte_fallback=True
+        )
+    )
+    steps: list[Any] = [normalizers.Replace(" ", _SPACE)]
+    if metadata.get("tokenizer.ggml.add_space_prefix", True):
+        steps.insert(0, normalizers.Prepend(_SPACE))
+    encoder.normalizer = normalizers.Sequence(steps)
+    return encoder
