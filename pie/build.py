@@ -11,10 +11,12 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,10 @@ from inferlet._component import exported
 
 Run = exported({APP})
 """
+_FRAME = re.compile(r'File "/1/(.+?)", line (\d+).*\n(.*)')
+"""A line of a traceback in the inferlet's own files: the second folder on the tool's path."""
+_CAUSE = re.compile(r"\nCaused by:\n(.*?)\n\s*\nStack backtrace:", re.DOTALL)
+_TRAPPING_STUB = re.compile(r"called trapping stub: (\S+)")
 _COMMAND = "import sys; from componentize_py import script; sys.exit(script())"
 
 
@@ -133,10 +139,34 @@ def _componentize(folder: Path, staging: Path, output: Path) -> None:
     command = [sys.executable, "-c", _COMMAND]
     command += ["-q", "-d", str(library / "wit"), "-d", str(library / "world"), "-w", _WORLD]
     command += ["componentize", "-p", str(staging), "-p", str(folder), "-o", str(output), _ENTRY]
-    done = subprocess.run(command, cwd=staging, capture_output=True, text=True, check=False)
+    # The tool would add the site-packages of whatever Python it finds: it gets an empty one.
+    (staging / "venv" / "lib" / "site-packages").mkdir(parents=True)
+    done = subprocess.run(
+        command,
+        cwd=staging,
+        env={**os.environ, "VIRTUAL_ENV": str(staging / "venv")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode:
-        raise ProgramError(f"{folder / f'{APP}.py'}: {_reason(done.stdout + done.stderr)}")
+        raise ProgramError(_reason(done.stdout + done.stderr, folder))
 
 
-def _reason(report: str) -> str:
-    return report
+def _reason(report: str, folder: Path) -> str:
+    """The tool's report as one line of the inferlet's source and what went wrong in it."""
+    stub = _TRAPPING_STUB.search(report)
+    if stub is not None:
+        return (
+            f"{folder / f'{APP}.py'}: a host call ({stub[1]}) while the module is imported; "
+            "only `main` and what it calls may talk to the host"
+        )
+    cause = _CAUSE.search(report)
+    if cause is None:
+        return f"{folder}: componentize-py failed:\n{report.strip()}"
+    text = textwrap.dedent(cause[1]).strip()
+    frames = list(_FRAME.finditer(report))
+    if not frames:
+        return f"{folder / f'{APP}.py'}: {text}"
+    path, line, source = frames[-1].groups()
+    return f"{folder / path}:{line}: {text}: {source.strip()}"

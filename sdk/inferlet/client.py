@@ -9,7 +9,7 @@ from typing import Any
 from . import host
 
 
-async def print(*values: object, end: str = "\n", error: bool = False) -> None:  # noqa: A001
+async def print(*values: object, end: str = "\n", error: bool = False) -> None:
     """Write to stdout, or stderr, at once; waits for a slow client."""
     await host.write("stderr" if error else "stdout", " ".join(map(str, values)) + end)
 

@@ -11,7 +11,7 @@ async def get(key: str) -> str | None:
     return value
 
 
-async def set(key: str, value: str) -> None:  # noqa: A001
+async def set(key: str, value: str) -> None:
     """Set or replace a value."""
     await host.store_set(key, value)
 
