@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import traceback
+from contextlib import suppress
 from types import ModuleType
 
 from componentize_py_types import Err
 
 from ._entry import find_main, outcome
 from ._wasm import run
+from .arguments import Arguments
+from .chat import compile_template
+from .errors import Failure
 
 
 def exported(module: ModuleType) -> type:
     """The class that implements `inferlet:core/run` for an inferlet's module."""
     main = find_main(module)
+    _load_all()
 
     class Run:
         def run(self) -> None:
@@ -21,3 +27,16 @@ def exported(module: ModuleType) -> type:
                 raise Err(error)
 
     return Run
+
+
+def _load_all() -> None:
+    """Use what imports its parts lazily: a component has no files to import from later."""
+    template = compile_template("{% for message in messages %}{{ message.role }}{% endfor %}")
+    template.render(messages=[{"role": "user"}])
+    try:
+        compile_template("{{ missing.role }}").render()
+    except Exception:  # noqa: BLE001  # only the path through Jinja's error handling counts
+        traceback.format_exc()
+    for arguments in (["--help"], ["--unknown"]):
+        with suppress(Failure):
+            Arguments("inferlet").parse_args(arguments)

@@ -15,7 +15,7 @@ class Arguments(argparse.ArgumentParser):
     """
 
     def __init__(self, name: str, description: str = "") -> None:
-        super().__init__(prog=name, description=description, exit_on_error=False)
+        super().__init__(prog=name, description=description)
 
     def print_help(self, file: object = None) -> NoReturn:
         raise Failure(self.format_help())

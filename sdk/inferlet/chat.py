@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jinja2 import Environment, Template, TemplateError
+from jinja2.ext import LoopControlExtension
 
 from .errors import Failure
 
@@ -13,7 +14,7 @@ from .errors import Failure
 def compile_template(source: str) -> Template:
     """A chat template with the names that published templates expect."""
     environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension]
     )
     environment.globals["raise_exception"] = _refuse
     try:
