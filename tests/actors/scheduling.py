@@ -1,0 +1,118 @@
+"""A scheduler on a hash model, spoken to directly: no guests, no engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from pie.activity import Activity
+from pie.actors.batching import Scheduler
+from pie.actors.executor import Executor, RunModel
+from pie.config import Scheduling
+from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
+from pie.mailbox import Ask, ask, tell
+from pie.messages import (
+    AllocatePointers,
+    DescribeService,
+    ForwardPass,
+    OpenInstance,
+    PassResult,
+    Rank,
+    RunBatch,
+    Sample,
+    SchedulerMessage,
+    ServiceStats,
+    SubmitPass,
+)
+from pie.testing import HashModel, SimulatedModel
+
+PAGE = ResourceKind.KV_PAGE
+
+
+@attrs.define(eq=False)
+class Bench:
+    """A scheduler's address, with short names for what tests say to it."""
+
+    address: trio.MemorySendChannel[SchedulerMessage]
+    scheduler: Scheduler
+    activity: Activity
+
+    def open(self, instance: int = 0, user: str = "local", seed: int = 0) -> InstanceId:
+        tell(self.address, OpenInstance(InstanceId(instance), user, seed))
+        return InstanceId(instance)
+
+    async def allocate(
+        self, instance: InstanceId, count: int, kind: ResourceKind = PAGE
+    ) -> tuple[Pointer, ...]:
+        return await ask(self.address, AllocatePointers(instance, kind, count))
+
+    def submit(
+        self,
+        instance: InstanceId,
+        work: ForwardPass,
+        *,
+        queue: int = 0,
+        priority: Priority = Priority.NORMAL,
+    ) -> SubmitPass:
+        message = SubmitPass(instance, QueueId(queue), priority, work)
+        tell(self.address, message)
+        return message
+
+    async def ask(self, question: Ask[object]) -> object:
+        return await ask(self.address, question)
+
+    async def stats(self) -> ServiceStats:
+        return await ask(self.address, DescribeService())
+
+
+@asynccontextmanager
+async def scheduler_bench(
+    model: HashModel | None = None,
+    *,
+    step_tokens: int = 512,
+    run: RunModel | None = None,
+    ageing_seconds: float = 2.0,
+) -> AsyncIterator[Bench]:
+    """Run a scheduler and its executor; check the page table at the end."""
+    model = model or HashModel()
+    address, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
+    executor, batches = trio.open_memory_channel[RunBatch](0)
+    activity = Activity()
+    config = Scheduling(step_tokens=step_tokens, ageing_seconds=ageing_seconds)
+    scheduler = Scheduler(mailbox, executor, model.info, activity, config)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Executor(batches, run or SimulatedModel(model).run).run)
+        nursery.start_soon(scheduler.run)
+        with address:
+            yield Bench(address, scheduler, activity)
+            scheduler._table.check()
+
+
+def a_pass(
+    tokens: Sequence[int],
+    pages: Sequence[Pointer],
+    length: int,
+    *,
+    outputs: Sequence[Sample | Rank] | None = None,
+    positions: Sequence[int] | None = None,
+    **more: object,
+) -> ForwardPass:
+    """A pass that writes `tokens` to the end of `length` slots and samples after the last."""
+    start = length - len(tokens)
+    return ForwardPass(
+        inputs=tuple(tokens),
+        positions=tuple(positions or range(start, length)),
+        pages=tuple(pages),
+        length=length,
+        outputs=tuple((Sample(len(tokens) - 1, 0.0),) if outputs is None else outputs),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+async def tokens_of(*messages: SubmitPass) -> list[list[int]]:
+    results: list[PassResult] = [await message.reply.wait() for message in messages]
+    return [result.tokens for result in results]

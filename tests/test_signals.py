@@ -1,0 +1,86 @@
+"""Waiting for one of several events without a nursery."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from pie.signals import Deadline, Signal, Waiter, wait_any
+
+
+async def test_the_first_of_several_signals_ends_the_wait() -> None:
+    first, second = Signal(), Signal()
+    done: list[bool] = []
+
+    async def wait() -> None:
+        await wait_any((first, second))
+        done.append(True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        assert not done
+        second.set()
+
+    assert done
+    assert first._waiters == second._waiters == []
+
+
+async def test_a_deadline_is_ready_when_its_time_has_come() -> None:
+    began = trio.current_time()
+
+    await wait_any((Signal(), Deadline(began + 5), Deadline(began + 9)))
+
+    assert trio.current_time() == began + 5
+
+
+async def test_the_waker_is_told_before_the_task_runs() -> None:
+    """So that a guest counts as moving from the moment its answer is there."""
+    heard: list[str] = []
+    signal = Signal()
+
+    async def wait() -> None:
+        await wait_any((signal,), Waiter(lambda: heard.append("woken")))
+        heard.append("runs")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        signal.set()
+        assert heard == ["woken"]
+
+    assert heard == ["woken", "runs"]
+
+
+async def test_the_waker_is_told_of_a_deadline_too() -> None:
+    heard: list[str] = []
+
+    await wait_any((Deadline(trio.current_time() + 1),), Waiter(lambda: heard.append("woken")))
+
+    assert heard == ["woken"]
+
+
+async def test_a_cancelled_wait_leaves_nothing_behind() -> None:
+    signal = Signal()
+    with trio.move_on_after(1):
+        await wait_any((signal,))
+
+    assert signal._waiters == []
+    signal.set()
+
+
+async def test_several_tasks_may_wait_for_one_signal() -> None:
+    signal = Signal()
+    done: list[int] = []
+
+    async def wait(number: int) -> None:
+        await wait_any((signal,))
+        done.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(wait, number)
+        await wait_all_tasks_blocked()
+        signal.set()
+
+    assert sorted(done) == [0, 1, 2]
