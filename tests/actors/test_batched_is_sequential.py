@@ -47,6 +47,10 @@ class Step:
     embed: bool
 
 
+FILL = Step(0, 0, Priority.NORMAL, (0, 1, 2), SIZE, 3 * SIZE, 7, embed=False)
+"""What is in the shared pages."""
+
+
 @st.composite
 def steps(draw: st.DrawFn) -> Step:
     pages = draw(st.lists(st.integers(0, PAGES - 1), min_size=1, max_size=4, unique=True))
@@ -82,6 +86,7 @@ async def _prepare(bench: Bench) -> list[InstanceId]:
     await bench.allocate(first, PAGES)
     for instance in (first, second):
         await bench.allocate(instance, 1, ResourceKind.EMBEDDING)
+    bench.submit(first, _work(FILL))
     shared = tuple(Pointer(page) for page in range(3))
     await ask(bench.address, ExportPointers(first, ResourceKind.KV_PAGE, shared, "shared"))
     await ask(bench.address, ImportPointers(second, ResourceKind.KV_PAGE, "shared"))
@@ -113,6 +118,9 @@ class Plain:
         own = iter(range(3, 100))
         self._maps = [[0, 1, 2, *(next(own) for _ in range(PAGES - 3))] for _ in range(2)]
         self._fresh = own
+        unshared, self._maps[1] = self._maps[1], []
+        self.run(FILL)
+        self._maps[1] = unshared
 
     def run(self, step: Step) -> PassResult:
         numbers = self._maps[step.instance]

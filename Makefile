@@ -1,0 +1,51 @@
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+PIE_HOME ?= $(CURDIR)/.build/home
+export PIE_HOME
+
+PROMPT ?= What is the capital of France?
+
+.PHONY: demo test test-long check bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/pie run text-completion -- --prompt "$(PROMPT)" --temperature 0 --max-tokens 64
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest --run-long
+
+check: $(VENV)/.test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python tools/wit_check.py --check
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.actors
+
+clean:
+	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || \
+	  { echo "pie needs CPython 3.11 to 3.13; choose one with: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "cannot make a virtual environment: on Debian, apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing pie (torch is large: a few minutes the first time)"
+	$(PIP) torch
+	$(PIP) -e '.[build]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo tools/need_node.sh
+	$(PIP) -e '.[build,dev]'
+	@sh tools/need_node.sh
+	@touch $@
