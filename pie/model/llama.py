@@ -79,7 +79,7 @@ class Llama:
         config = self.config
         normed = rms_norm(x, layer.attention_norm, config.norm_epsilon)
         heads = layer.qkv(normed)[: step.rows].view(step.rows, -1, config.head_dim)
-        q, k, v = heads.split([config.heads, config.kv_heads, config.kv_heads], dim=1)
+        q, k, v = heads.tensor_split((config.heads, config.heads + config.kv_heads), dim=1)
         if layer.query_norm is not None and layer.key_norm is not None:
             q = rms_norm(q, layer.query_norm, config.norm_epsilon)
             k = rms_norm(k, layer.key_norm, config.norm_epsilon)

@@ -127,7 +127,7 @@ def tokenizer_from_gguf(metadata: dict[str, Any], source: str) -> HFTokenizer:
     """Build the tokenizer that a GGUF file describes; ModelError if it is of an unknown kind."""
     kind = metadata.get("tokenizer.ggml.model")
     tokens: list[str] = _strings(metadata, "tokenizer.ggml.tokens", source)
-    types: list[int] = metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    types = _numbers(metadata, "tokenizer.ggml.token_type", source) or [1] * len(tokens)
     vocabulary = {text: token for token, text in enumerate(tokens)}
     if len(vocabulary) != len(tokens) or len(types) != len(tokens):
         raise ModelError(
@@ -135,7 +135,9 @@ def tokenizer_from_gguf(metadata: dict[str, Any], source: str) -> HFTokenizer:
             f"{len(types)} types: the vocabulary is damaged"
         )
     unknown = metadata.get("tokenizer.ggml.unknown_token_id")
-    unknown_text = tokens[unknown] if unknown is not None and unknown < len(tokens) else None
+    if unknown is not None and unknown not in range(len(tokens)):
+        raise ModelError(f"{source}: the unknown token {unknown!r} is not in the vocabulary")
+    unknown_text = None if unknown is None else tokens[unknown]
     if kind == "gpt2":
         encoder, split = _byte_level(metadata, vocabulary, unknown_text, source)
     elif kind == "llama":
@@ -162,6 +164,13 @@ def _strings(metadata: dict[str, Any], key: str, source: str) -> list[str]:
     values = metadata.get(key)
     if not isinstance(values, list) or not all(isinstance(v, str) for v in values) or not values:
         raise ModelError(f"{source}: metadata {key} is missing or not a list of texts")
+    return values
+
+
+def _numbers(metadata: dict[str, Any], key: str, source: str) -> list[float]:
+    values = metadata.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(v, int | float) for v in values):
+        raise ModelError(f"{source}: metadata {key} is not a list of numbers")
     return values
 
 
@@ -210,7 +219,7 @@ def _sentencepiece(
     source: str,
 ) -> Encoder:
     """A BPE whose merge order is that of the scores, as SentencePiece's own BPE has it."""
-    scores = metadata.get("tokenizer.ggml.scores", [])
+    scores = _numbers(metadata, "tokenizer.ggml.scores", source)
     if len(scores) != len(tokens):
         raise ModelError(f"{source}: {len(scores)} scores for {len(tokens)} tokens")
     ranked: list[tuple[float, int, str, str]] = []

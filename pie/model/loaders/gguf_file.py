@@ -120,6 +120,8 @@ class _Reader:
             start = self.skip(count * dtype.itemsize)
             values: list[Any] = np.frombuffer(self.data, dtype, count, start).tolist()
             return values
+        if kind == _ARRAY:
+            raise self.fail("arrays of arrays are not supported, found one")
         if count > len(self.data):
             raise self.fail(f"an array of {count} entries cannot be in the file")
         return [self.value(kind) for _ in range(count)]
