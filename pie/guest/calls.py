@@ -89,16 +89,22 @@ def trampoline(name: str, function: HostFunction, kind: Any, resources: Resource
         "unpack": unpack and unpack.unpack_from,
     }
     lines = ["guest = GUESTS[context]", "handles = guest.handles", *reads]
-    call = f"call({', '.join(['guest.instance', *arguments])})"
+    lines.append(f"value = call({', '.join(['guest.instance', *arguments])})")
+    if any(_may_give(each) for _, each in kind.params):
+        lines.append("handles.given.clear()")
     names["write"] = kind.result and writer(kind.result, resources)
     if function.suspends:
         slices = kind.result and sliced_writer(kind.result, resources)
-        return _suspending(name, [*lines, f"value = {call}"], names, slices)
+        return _suspending(name, lines, names, slices)
     if kind.result is not None:
-        lines += [f"write(results, {call}, handles)"]
-    else:
-        lines += [call]
+        lines.append("write(results, value, handles)")
     return _immediate(name, lines, names)
+
+
+def _may_give(kind: Any) -> bool:
+    """Whether an argument of this type may hand over resources."""
+    plain = ("String", "Char", "EnumType", "FlagsType", "BorrowType")
+    return primitive(kind) is None and type(kind).__name__ not in plain
 
 
 def _arguments(kind: Any) -> tuple[struct.Struct | None, list[str], list[str], dict[str, Any]]:
@@ -118,9 +124,9 @@ def _arguments(kind: Any) -> tuple[struct.Struct | None, list[str], list[str], d
         elif type(each).__name__ in ("OwnType", "BorrowType"):
             layout += "8xQ16x"
             targets.append(f"handle{index}")
-            table = "table.pop({})" if type(each).__name__ == "OwnType" else "table[{}]"
+            object_of = "give({})" if type(each).__name__ == "OwnType" else "table[{}]"
             rep = f"take_rep(context, handle{index})"
-            reads.append(f"{value} = handles.{table.format(rep)}")
+            reads.append(f"{value} = handles.{object_of.format(rep)}")
         else:
             layout += f"{CELL}x"
             names[f"read{index}"] = reader(each)

@@ -127,7 +127,7 @@ class Guest:
             raise cause
         self.close()
         limit = self._instance.limits.memory_bytes
-        raise GuestError(traps.trap_line(text) + traps.memory_note(self._held_bytes, limit))
+        raise GuestError(traps.explain(text, self._held_bytes, limit))
 
     async def _preempted(self) -> None:
         if self._slice_begun:

@@ -139,7 +139,7 @@ def _flags_reader(_: Any) -> Reader:
 
 def _own_reader(_: Any) -> Reader:
     def read(cell: int, handles: Handles) -> Any:
-        return handles.table.pop(_capi.take_rep(handles.context, read_word(MEM, cell + 8)[0]))
+        return handles.give(_capi.take_rep(handles.context, read_word(MEM, cell + 8)[0]))
 
     return read
 

@@ -21,6 +21,8 @@ class Handles:
     context: int
     limit: int
     table: dict[int, Any] = attrs.field(factory=dict)
+    given: list[Any] = attrs.field(factory=list)
+    """What the running host call was given: ours to close until that call has succeeded."""
     _last: int = 0
     _dropped: list[Any] = attrs.field(factory=list)
 
@@ -34,6 +36,12 @@ class Handles:
         self._last += 1
         self.table[self._last] = value
         return self._last
+
+    def give(self, rep: int) -> Any:
+        """The guest passes its handle to a host function, which is to own the object."""
+        value = self.table.pop(rep)
+        self.given.append(value)
+        return value
 
     def drop(self, rep: int) -> None:
         """The guest has dropped its handle."""
@@ -49,8 +57,9 @@ class Handles:
 
     def release_all(self) -> None:
         """Close everything, the newest first; one that fails does not keep the others."""
-        left = [*self._dropped, *reversed(self.table.values())]
+        left = [*self._dropped, *self.given, *reversed(self.table.values())]
         self._dropped.clear()
+        self.given.clear()
         self.table.clear()
         _close_each(left)
 

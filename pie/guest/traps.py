@@ -18,6 +18,20 @@ _REASONS = {
 _FRAMES = 3
 
 
+_TOO_BIG = re.compile(r"memory minimum size of (\d+) pages exceeds memory limits")
+_PAGE_BYTES = 1 << 16
+
+
+def explain(text: str, held_bytes: int, limit_bytes: int) -> str:
+    """A line on a guest that trapped while it held so much linear memory."""
+    if too_big := _TOO_BIG.search(text):
+        return (
+            f"the program needs {int(too_big[1]) * _PAGE_BYTES} bytes of linear memory to begin "
+            f"with, limits.memory_bytes is {limit_bytes}"
+        )
+    return trap_line(text) + _memory_note(held_bytes, limit_bytes)
+
+
 def trap_line(text: str) -> str:
     """The reason and the innermost named frames of wasmtime's error text."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -28,7 +42,7 @@ def trap_line(text: str) -> str:
     return f"the program trapped: {_REASONS.get(reason, reason)}{where}"
 
 
-def memory_note(used: int, limit: int) -> str:
+def _memory_note(used: int, limit: int) -> str:
     """What to add to a trap when memory may be why, or nothing.
 
     wasmtime does not say that a guest failed to grow its memory; it fails by its own means,

@@ -24,7 +24,7 @@ GUEST_FILES = Path(__file__).parent.parent / "guests"
 FUEL = Fuel(units=100_000, seconds=0.01)
 
 
-def make_instance(*, activity: Activity | None = None, seed: int = 1, **limits: int) -> Instance:
+def make_instance(*, activity: Activity | None = None, seed: int = 1, **limits: Any) -> Instance:
     """An instance whose actors nobody plays: the host calls of these tests need none."""
     nobody: trio.MemorySendChannel[Any] = trio.open_memory_channel[Any](0)[0]
     return Instance(
@@ -47,8 +47,8 @@ def make_instance(*, activity: Activity | None = None, seed: int = 1, **limits: 
 @asynccontextmanager
 async def hosting(*interfaces: HostInterface, **options: Any) -> AsyncIterator[WasmHost]:
     """A host in simulated mode, unless `options` say otherwise, that must end up empty."""
-    options = {"preemption": FUEL, "offload": inline} | options
-    host = WasmHost(interfaces, **options)
+    chosen: dict[str, Any] = {"preemption": FUEL, "offload": inline} | options
+    host = WasmHost(interfaces, **chosen)
     try:
         yield host
     finally:
@@ -75,11 +75,11 @@ def component(
     the core module, declared there by `functions`.
     """
     lower = "\n".join(
-        f'(core func ${name} (canon lower (func $api "{name}") '
+        f'(core func $"{name}" (canon lower (func $api "{name}") '
         f'(memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))'
         for name in lowered
     )
-    given = "\n".join(f'(export "{name}" (func ${name}))' for name in lowered)
+    given = "\n".join(f'(export "{name}" (func $"{name}"))' for name in lowered)
     declared = "\n".join(functions)
     return textwrap.dedent(f"""\
         (component

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pie.guest.host import Err, HostInterface, Ok
-
 from pie.guest.wasm import Fuel
 
 from .support import component, hosting, make_instance, run_text
@@ -32,7 +31,7 @@ FLAT = {
     "f32": "f32",
     "f64": "f64",
 }
-SINGLE = {
+SINGLE: dict[str, list[Any]] = {
     "bool": [True, False],
     "u8": [0, 255],
     "s8": [-128, 127],
@@ -46,7 +45,7 @@ SINGLE = {
     "f64": [0.1, math.pi, math.inf],
     "char": ["a", "\u20ac", "\U0001f600"],
 }
-LONG = {
+LONG: dict[str, list[Any]] = {
     name: [values * 50, [], values[:1]] for name, values in SINGLE.items() if name not in ("u8",)
 } | {"u8": [b"", b"x", bytes(range(256))]}
 COMPOUND: dict[str, list[Any]] = {

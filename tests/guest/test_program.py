@@ -1,0 +1,177 @@
+"""Loading says in one line why something is no inferlet; the cache runs only what is ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from wasmtime import wat2wasm
+
+from pie.errors import GuestError, ProgramError, UsageError
+from pie.guest import cache as cache_module
+from pie.guest.host import HostInterface, Ok
+from pie.guest.wasm import Epochs, Fuel
+
+from .support import FUEL, component, hosting, make_instance
+
+NOOP = component("", [], "", functions=[])
+CORE_MODULE = b"\0asm\x01\x00\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (b"", "not WebAssembly: it begins with b''"),
+        (b"#!/bin/sh", "not WebAssembly: it begins with b'#!/b'"),
+        (b"(component", "not WebAssembly text: "),
+        (CORE_MODULE, "a core module, not a component"),
+        (b"\0asm\x63\x00\x01\x00", "an unknown kind of WebAssembly: version 63 00 01 00"),
+        (b"\0asm\x0d\x00\x01\x00garbage", "not a valid component: "),
+        (b"(component)", "it does not export inferlet:core/run (it exports nothing)"),
+        (
+            b'(component (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))',
+            "(it exports wasi:http/incoming-handler@0.2.0)",
+        ),
+        (
+            b'(component (instance $i) (export "inferlet:core/run" (instance $i)))',
+            "its inferlet:core/run lacks `run: func() -> result<_, string>`",
+        ),
+        (
+            NOOP.replace("(result (result (error string)))", "(result u32)").encode(),
+            "its inferlet:core/run lacks `run: func() -> result<_, string>`",
+        ),
+    ],
+)
+async def test_what_is_no_inferlet_is_refused_in_one_line(source: bytes, reason: str) -> None:
+    async with hosting() as host:
+        with pytest.raises(ProgramError) as caught:
+            await host.load(source, name="it")
+    assert str(caught.value).startswith("it: ")
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_missing_file_is_named() -> None:
+    async with hosting() as host:
+        with pytest.raises(ProgramError, match=r"cannot read /no/such/file.wasm: No such file"):
+            await host.load(Path("/no/such/file.wasm"))
+
+
+@pytest.mark.parametrize("version", ["", "@0.2.0", "@1.0.0"])
+async def test_run_may_be_exported_with_any_version(version: str, tmp_path: Path) -> None:
+    text = NOOP.replace('(export "inferlet:core/run"', f'(export "inferlet:core/run{version}"')
+    path = tmp_path / "noop.wasm"
+    path.write_bytes(wat2wasm(text))
+    async with hosting() as host:
+        for source in (path, path.read_bytes(), text.encode()):
+            assert await host.run(await host.load(source), make_instance()) == Ok()
+
+
+async def test_a_program_that_traps_before_run_is_refused_at_load() -> None:
+    broken = NOOP.replace(
+        '(import "libc" "memory" (memory 1))',
+        '(import "libc" "memory" (memory 1)) (data (i32.const -1) "outside")',
+    )
+    async with hosting() as host:
+        with pytest.raises(ProgramError, match="cannot be instantiated: .* out of bounds"):
+            await host.load(broken.encode())
+
+
+async def test_a_start_function_that_calls_the_host_is_not_run_at_load() -> None:
+    calls: list[int] = []
+    api = HostInterface("test:toy/api")
+    api.function("note")(lambda instance: calls.append(1))
+    text = component(
+        '(export "note" (func))',
+        ["note"],
+        "",
+        functions=['(import "api" "note" (func $note)) (start $note)'],
+    )
+    async with hosting(api) as host:
+        program = await host.load(text.encode())
+        assert calls == []
+        assert await host.run(program, make_instance()) == Ok()
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("preemption", [Epochs(), FUEL])
+async def test_a_second_load_takes_the_machine_code_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preemption: Epochs | Fuel
+) -> None:
+    folder = tmp_path / "cache"
+    async with hosting(cache=folder, preemption=preemption) as host:
+        await host.load(NOOP.encode())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (made,) = folder.iterdir()
+    assert made.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(cache_module, "compile_component", None)
+    async with hosting(cache=folder, preemption=preemption) as host:
+        program = await host.load(NOOP.encode())
+        assert await host.run(program, make_instance()) == Ok()
+
+
+async def test_another_configuration_has_its_own_machine_code(tmp_path: Path) -> None:
+    for preemption in (Epochs(), FUEL):
+        async with hosting(cache=tmp_path / "cache", preemption=preemption) as host:
+            await host.load(NOOP.encode())
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+async def test_another_processor_has_its_own_machine_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for features in ("sse", "sse avx"):
+        monkeypatch.setattr(cache_module, "cpu_features", lambda features=features: features)
+        async with hosting(cache=tmp_path / "cache") as host:
+            await host.load(NOOP.encode())
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_a_cache_that_others_can_enter_is_refused(tmp_path: Path, mode: int) -> None:
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    folder.chmod(mode)
+    with pytest.raises(UsageError, match=f"with mode 0700; .* has mode {mode:04o}"):
+        cache_module.Cache(folder, None, "epochs")
+
+
+def test_a_cache_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(UsageError, match="must be a folder"):
+        cache_module.Cache(tmp_path / "link", None, "epochs")
+
+
+@pytest.mark.parametrize("damage", ["mode", "content", "link"])
+async def test_a_file_that_is_not_as_we_wrote_it_is_replaced_not_run(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "cache"
+    async with hosting(cache=folder) as host:
+        await host.load(NOOP.encode())
+        (made,) = folder.iterdir()
+        code = made.read_bytes()
+        if damage == "mode":
+            made.chmod(0o644)
+        elif damage == "content":
+            made.write_bytes(code[:-1] + bytes([code[-1] ^ 1]))
+        else:
+            other = tmp_path / "elsewhere"
+            os.rename(made, other)
+            made.symlink_to(other)
+        program = await host.load(NOOP.encode())
+        assert await host.run(program, make_instance()) == Ok()
+    assert "not using" in caplog.text
+    (made,) = folder.iterdir()
+    assert not made.is_symlink()
+    assert made.read_bytes() == code
+
+
+async def test_a_trap_in_the_start_function_ends_that_guest_only() -> None:
+    text = component("", [], "", functions=["(func $start unreachable) (start $start)"])
+    async with hosting() as host:
+        program = await host.load(text.encode())
+        with pytest.raises(GuestError, match="unreachable"):
+            await host.run(program, make_instance())
