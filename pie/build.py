@@ -78,6 +78,7 @@ def fingerprint(folder: Path) -> str:
     _require_tool()
     digest = hashlib.sha256()
     digest.update(importlib.metadata.version("componentize-py").encode())
+    digest.update(_ENTRY_SOURCE.encode())
     for root in (folder, *map(_package, _LIBRARIES)):
         for path in _sources(root):
             digest.update(f"\0{path.relative_to(root)}\0".encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import trio
@@ -10,7 +10,7 @@ import trio
 from .native import HOST
 
 
-def bind(interface: str, function: str) -> Callable[..., Awaitable[Any]]:
+def bind(interface: str, function: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     """A host function, by its component-model name."""
 
     async def call(*arguments: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from importlib import import_module
 from typing import Any
 
@@ -12,7 +12,7 @@ from wit_world.imports import common, monotonic_clock, poll
 from ._strands import Loop, suspend
 
 
-def bind(interface: str, function: str) -> Callable[..., Awaitable[Any]]:
+def bind(interface: str, function: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     """A host function, by its component-model name; it never suspends the strand."""
     target = _find(interface, function)
 
