@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import ctypes
 import struct
-import threading
 from collections.abc import Callable
 from ctypes import c_bool, c_char_p, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any
@@ -74,7 +73,7 @@ _epoch_yield = _bind(
 )
 _set_fuel = _bind(_held, "wasmtime_context_set_fuel", _P, _P, c_uint64)
 _fuel_yield = _bind(_held, "wasmtime_context_fuel_async_yield_interval", _P, _P, c_uint64)
-_increment_epoch = _bind(_released, "wasmtime_engine_increment_epoch", None, _P)
+increment_epoch = _bind(_released, "wasmtime_engine_increment_epoch", None, _P)
 _set_concurrency = _bind(_held, "wasmtime_config_concurrency_support_set", None, _P, c_bool)
 _set_stack = _bind(_held, "wasmtime_config_async_stack_size_set", None, _P, c_size_t)
 delete_value = _bind(_held, _COMPONENT + "val_delete", None, _P)
@@ -371,32 +370,3 @@ def call_export(store: Store, instance: Any, index: Any, results: Cells) -> Call
         lambda error: _call_async(at, store.context, None, 0, results.address, 1, error),
         (function, results),
     )
-
-
-class Ticker:
-    """A thread that advances an engine's epoch every `seconds` while guests live."""
-
-    def __init__(self, engine: Any, seconds: float) -> None:
-        self._engine, self._seconds = engine, seconds
-        self._stop, self._wanted = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def run(self) -> None:
-        self._wanted.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._tick, name="pie epochs", daemon=True)
-            self._thread.start()
-
-    def rest(self) -> None:
-        self._wanted.clear()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._wanted.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _tick(self) -> None:
-        engine = address(self._engine)
-        while self._wanted.wait() and not self._stop.wait(self._seconds):
-            _increment_epoch(engine)

@@ -12,10 +12,10 @@ import os
 import platform
 import stat
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import wasmtime
 import wasmtime.component as wit
 from wasmtime import WasmtimeError
 
@@ -47,7 +47,7 @@ class Cache:
                 f"{stat.S_IMODE(status.st_mode):04o}"
             )
         self._folder, self._engine = folder, engine
-        facts = (wasmtime.__version__, configuration, platform.machine(), cpu_features())
+        facts = (version("wasmtime"), configuration, platform.machine(), cpu_features())
         self._salt = "\n".join(facts).encode()
 
     def component(self, wasm: bytes) -> Any:

@@ -4,8 +4,9 @@ An interface module makes one `HostInterface` and registers plain Python functio
 WIT names. Each gets the guest's instance first, then the arguments as Python values:
 
     integers, floats, bool, str, list, tuple, None or the value for option, bytes for list<u8>,
-    dict for records, set of names for flags, (name, value) for variants, str for enums, Ok / Err
-    for result, and the host's own object for resource handles (own and borrow alike).
+    dict by WIT field name for records, set of names for flags, (name, value) for variants, str
+    for enums, Ok / Err for result, and the host's own object for resource handles (own and
+    borrow alike).
 
 A function that never waits returns its value. One declared with `suspends=True` may also return
 a coroutine, which the guest's task awaits, or `Wait`, the cheap way to wait for pollables.

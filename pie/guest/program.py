@@ -15,7 +15,7 @@ from . import _capi, calls, linker
 from .cache import Cache, compile_component
 from .host import HostInterface
 from .readers import reader
-from .traps import trap_line
+from .traps import one_line
 from .values import Reader
 
 RUN = "inferlet:core/run"
@@ -135,4 +135,4 @@ def _test_link(engine: Any, linked: linker.Linked, component: Any, *, fuel: bool
     finally:
         store.delete()
     if error is not None and calls.NO_GUEST not in error:
-        raise ProgramError(f"it cannot be instantiated: {trap_line(error)}")
+        raise ProgramError(f"it cannot be instantiated: {one_line(error)}")

@@ -32,6 +32,12 @@ def explain(text: str, held_bytes: int, limit_bytes: int) -> str:
     return trap_line(text) + _memory_note(held_bytes, limit_bytes)
 
 
+def one_line(text: str) -> str:
+    """All of wasmtime's error text but its layout."""
+    lines = (re.sub(r"^\d+: ", "", line.strip()) for line in text.splitlines())
+    return ": ".join(line for line in lines if line and line != "Caused by:")
+
+
 def trap_line(text: str) -> str:
     """The reason and the innermost named frames of wasmtime's error text."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -19,6 +19,7 @@ from .driver import Guest
 from .host import Err, HostInterface, Ok
 from .instance import Instance
 from .program import Program, prepare
+from .ticker import Ticker
 from .wasi import Exit, interfaces_of_wasi
 
 __all__ = ["Epochs", "Fuel", "Preemption", "Program", "WasmHost", "guests_possible"]
@@ -97,13 +98,13 @@ class WasmHost:
         self._fuel = isinstance(preemption, Fuel)
         self._engine = _capi.new_engine(fuel=self._fuel)
         self._cpu = trio.StrictFIFOLock()
-        self._ticker: _capi.Ticker | None = None
+        self._ticker: Ticker | None = None
         self._preemption: Any
         if isinstance(preemption, Fuel):
             self._preemption = _ByFuel(preemption, self._cpu)
         else:
             self._preemption = _ByEpochs()
-            self._ticker = _capi.Ticker(self._engine, preemption.tick_seconds)
+            self._ticker = Ticker(self._engine, preemption.tick_seconds)
         offered = [*interfaces_of_wasi(simulated=self._fuel), *interfaces]
         self._interfaces = {interface.name: interface for interface in offered}
         configuration = "fuel" if self._fuel else "epochs"

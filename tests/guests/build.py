@@ -63,7 +63,18 @@ def _run(command: Sequence[str | Path], folder: Path) -> None:
 
 def _build_python(source: Path, made: Path) -> None:
     script = "import sys; from componentize_py import script; sys.exit(script())"
-    options = ["-d", FOLDER / "wit", "-w", _WORLD, "componentize", "app", "-p", source, "-o", made]
+    options: list[str | Path] = [
+        "-d",
+        FOLDER / "wit",
+        "-w",
+        _WORLD,
+        "componentize",
+        "app",
+        "-p",
+        source,
+        "-o",
+        made,
+    ]
     _run([sys.executable, "-c", script, *options], source)
 
 
