@@ -2,7 +2,8 @@
 
 A guest is *moving* from the moment something it waits for is ready until it next blocks,
 submits and blocks, or ends. All guests run on our loop, so this is known exactly and no timer
-has to guess it.
+has to guess it. Messages on their way to the model's scheduler count too: until it has read one,
+it cannot know whether the sender goes on at once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .signals import Signal
 
 @attrs.define(eq=False)
 class Activity:
-    """The number of moving guests of one model, and a signal for when there is none."""
+    """The number of moving guests and unread messages of one model; `quiet` when there is none."""
 
     moving: int = 0
     quiet: Signal = attrs.field(factory=lambda: Signal(ready=True))

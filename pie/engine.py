@@ -120,8 +120,7 @@ class Engine:
     async def stats(self) -> dict[str, ServiceStats]:
         """A snapshot of each model's scheduler, by model name."""
         return {
-            service.info.name: await ask(service.scheduler, DescribeService())
-            for service in self.services
+            service.info.name: await service.ask(DescribeService()) for service in self.services
         }
 
 
@@ -166,9 +165,9 @@ async def open_engine(
         async def run_guest(program: GuestProgram, context: LaunchContext) -> Returned | Refused:
             return await program.run(common.instance(context))
 
-        with store, broker, ExitStack() as schedulers:
+        with store, broker, ExitStack() as stack:
             for service in services:
-                schedulers.enter_context(service.scheduler)
+                stack.callback(service.close)
             async with trio.open_nursery() as instances:
                 boss = Supervisor(
                     supervisor_mailbox,

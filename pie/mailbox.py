@@ -47,7 +47,8 @@ class Reply(Signal, Generic[T]):
         """The answer; raises the error it failed with. Only after it is ready."""
         assert self.ready(), "not answered yet"
         if self._error is not None:
-            raise self._error
+            # The same error may be taken by several tasks: each starts a traceback of its own.
+            raise self._error.with_traceback(None)
         return self._value
 
     async def wait(self) -> T:

@@ -5,7 +5,7 @@ A message either *tells* or *asks*: an `Ask[T]` carries its own one-shot reply.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -13,8 +13,10 @@ import trio
 from .activity import Activity, Mover
 from .batch import Batch, BatchResult, ModelInfo
 from .ids import EventCode, InstanceId, Pointer, Priority, QueueId, ResourceKind
-from .mailbox import Ask
+from .mailbox import Ask, tell
 from .outbox import Outbox
+
+T = TypeVar("T")
 
 # --------------------------------------------------------------------------- values
 
@@ -212,12 +214,29 @@ class ServiceStats:
 
 @attrs.frozen(eq=False, kw_only=True)
 class ModelService:
-    """A guest's view of one loaded model: its facts, its scheduler's address, its activity."""
+    """One loaded model to those who use it: its facts, and the way to its scheduler.
+
+    A message counts as activity from here until the scheduler has read it.
+    """
 
     index: int
     info: ModelInfo
-    scheduler: trio.MemorySendChannel[SchedulerMessage]
     activity: Activity
+    _scheduler: trio.MemorySendChannel[SchedulerMessage]
+
+    def tell(self, message: SchedulerMessage) -> None:
+        """Send without waiting; a question to an ended scheduler fails."""
+        self.activity.start()
+        tell(self._scheduler, message)
+
+    async def ask(self, question: Ask[T]) -> T:
+        """Send a question that is a SchedulerMessage and wait for the answer."""
+        self.tell(question)  # type: ignore[arg-type]  # Ask[T] of the union above
+        return await question.reply.wait()
+
+    def close(self) -> None:
+        """The scheduler ends when it has read what was sent."""
+        self._scheduler.close()
 
 
 # ------------------------------------------------------------- to an executor

@@ -133,6 +133,7 @@ class Scheduler:
     def _take(self, message: SchedulerMessage) -> None:
         with answering(message):
             self._handle(message)
+        self._activity.stop()
 
     def _handle(self, message: SchedulerMessage) -> None:
         match message:
@@ -262,12 +263,7 @@ class Scheduler:
             await wait_any((self._changed,))
         gain = self._step_time.gain_of_waiting(self._activity.moving, self._planner.backlog())
         limit = trio.current_time() + gain
-        while True:
-            # What guests sent before they became quiet may still be with the intake task, which
-            # was scheduled before this one: after a checkpoint it has run.
-            await trio.lowlevel.checkpoint()
-            if not self._activity.moving or trio.current_time() >= limit:
-                return
+        while self._activity.moving and trio.current_time() < limit:
             await wait_any((self._activity.quiet, Deadline(limit)))
 
     async def _run_step(self, step: list[Chunk]) -> None:

@@ -81,12 +81,11 @@ class PendingPass:
     def spans(self, page: Resource, index: int, page_size: int) -> tuple[int, int, int]:
         """(reads up to, writes from, writes up to) of slots, for an entry of `page.users`.
 
-        The source of a copy is read whole, its target written whole.
+        The source of a copy is read whole. Its target is written whole, too, but whoever looks
+        at the target conflicts with the slots that the pass itself writes there.
         """
         if self.pages[index] is not page:
             return page_size, 0, 0
-        if any(target is page for _, target in self.copies):
-            return page_size, 0, page_size
         visible = min(page_size, self.work.length - index * page_size)
         first = self.work.length - self.inputs - index * page_size
         return visible, max(0, min(first, visible)), visible

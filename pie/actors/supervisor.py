@@ -14,7 +14,7 @@ import trio
 from pie.activity import Mover
 from pie.errors import Closed, OutOfResources, PassFailed, PieError, UsageError
 from pie.ids import EventCode, InstanceId
-from pie.mailbox import answering, ask, draining, tell
+from pie.mailbox import answering, draining, tell
 from pie.messages import (
     BrokerMessage,
     ClientItem,
@@ -138,7 +138,7 @@ class Supervisor:
         running = self._running[context.id] = Running(description, trio.CancelScope())
         tell(self._broker, OpenMailbox(context.id, message.user))
         for service in self._services:
-            tell(service.scheduler, OpenInstance(context.id, message.user, context.seed))
+            service.tell(OpenInstance(context.id, message.user, context.seed))
         # A launch counts as moving from here, before its task has run (the gather rule).
         context.mover.start()
         instances.start_soon(self._run_instance, message.program, context, running)
@@ -189,7 +189,7 @@ class Supervisor:
         unmet: PassFailed | None = None
         for service in self._services:
             try:
-                await ask(service.scheduler, EndInstance(instance, drain=True))
+                await service.ask(EndInstance(instance, drain=True))
             except PassFailed as error:
                 unmet = error
         return unmet
@@ -197,7 +197,7 @@ class Supervisor:
     async def _release(self, instance: InstanceId) -> None:
         for service in self._services:
             try:
-                await ask(service.scheduler, EndInstance(instance, drain=False))
+                await service.ask(EndInstance(instance, drain=False))
             except Closed:
                 log.debug("model %s has ended before instance %s", service.info.name, instance)
         tell(self._broker, CloseMailbox(instance))

@@ -3,15 +3,16 @@
 Public: whoever writes an inferlet can test it with what is here, without a model or a GPU.
 """
 
-from .engine import launch_native, outcome_of, simulated_engine
+from .engine import Outcome, outcome_of, run_native, simulated_engine
 from .hashing import HashModel, LetterTokenizer
 from .simulated import SimulatedModel
 
 __all__ = [
     "HashModel",
     "LetterTokenizer",
+    "Outcome",
     "SimulatedModel",
-    "launch_native",
     "outcome_of",
+    "run_native",
     "simulated_engine",
 ]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
+from inferlet._entry import Main
 
 from pie.config import EngineConfig
 from pie.engine import Engine, open_engine
-from pie.guest.instance import Instance
 from pie.ids import EventCode
-from pie.messages import Event, Launched, Output, Refused, Returned
+from pie.messages import Event, Launched, Output
 from pie.offload import inline
+from pie.programs import NativeProgram
 
 from .simulated import SimulatedModel
 
@@ -58,28 +59,14 @@ async def outcome_of(launched: Launched) -> Outcome:
     return Outcome(last, tuple(messages), streams["stdout"].decode(), streams["stderr"].decode())
 
 
-@attrs.frozen
-class _Function:
-    """A Python function on the host's side of the border, as a program."""
-
-    main: Callable[[Instance], Awaitable[str | None]]
-
-    @property
-    def name(self) -> str:
-        return getattr(self.main, "__name__", "native")
-
-    async def run(self, instance: Instance, /) -> Returned | Refused:
-        text = await self.main(instance)
-        return Returned(instance.return_value if text is None else text)
-
-
-async def launch_native(
+async def run_native(
     engine: Engine,
-    main: Callable[[Instance], Awaitable[str | None]],
+    main: Main,
     arguments: Sequence[str] = (),
     *,
     user: str = "local",
     seed: int | None = None,
-) -> Launched:
-    """Run a coroutine function as an instance that talks to the actors itself."""
-    return await engine.launch(_Function(main), arguments, user=user, seed=seed)
+) -> Outcome:
+    """Run an inferlet's `main` natively to its end."""
+    program = NativeProgram(main)
+    return await outcome_of(await engine.launch(program, arguments, user=user, seed=seed))

@@ -14,11 +14,11 @@ from pie.actors.batching import Scheduler
 from pie.actors.executor import Executor, RunModel
 from pie.config import Scheduling
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
-from pie.mailbox import Ask, ask, tell
 from pie.messages import (
     AllocatePointers,
     DescribeService,
     ForwardPass,
+    ModelService,
     OpenInstance,
     PassResult,
     Rank,
@@ -37,18 +37,17 @@ PAGE = ResourceKind.KV_PAGE
 class Bench:
     """A scheduler's address, with short names for what tests say to it."""
 
-    address: trio.MemorySendChannel[SchedulerMessage]
+    service: ModelService
     scheduler: Scheduler
-    activity: Activity
 
     def open(self, instance: int = 0, user: str = "local", seed: int = 0) -> InstanceId:
-        tell(self.address, OpenInstance(InstanceId(instance), user, seed))
+        self.service.tell(OpenInstance(InstanceId(instance), user, seed))
         return InstanceId(instance)
 
     async def allocate(
         self, instance: InstanceId, count: int, kind: ResourceKind = PAGE
     ) -> tuple[Pointer, ...]:
-        return await ask(self.address, AllocatePointers(instance, kind, count))
+        return await self.service.ask(AllocatePointers(instance, kind, count))
 
     def submit(
         self,
@@ -59,14 +58,11 @@ class Bench:
         priority: Priority = Priority.NORMAL,
     ) -> SubmitPass:
         message = SubmitPass(instance, QueueId(queue), priority, work)
-        tell(self.address, message)
+        self.service.tell(message)
         return message
 
-    async def ask(self, question: Ask[object]) -> object:
-        return await ask(self.address, question)
-
     async def stats(self) -> ServiceStats:
-        return await ask(self.address, DescribeService())
+        return await self.service.ask(DescribeService())
 
 
 @asynccontextmanager
@@ -87,9 +83,11 @@ async def scheduler_bench(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Executor(batches, run or SimulatedModel(model).run).run)
         nursery.start_soon(scheduler.run)
-        with address:
-            yield Bench(address, scheduler, activity)
-            scheduler._table.check()
+        service = ModelService(index=0, info=model.info, activity=activity, scheduler=address)
+        yield Bench(service, scheduler)
+        scheduler._table.check()
+        assert activity.moving == 0
+        service.close()
 
 
 def a_pass(

@@ -13,7 +13,6 @@ from trio.testing import MockClock
 
 from pie.batch import Batch, floats, ints
 from pie.ids import InstanceId, Pointer, Priority, ResourceKind
-from pie.mailbox import ask, tell
 from pie.messages import (
     ExportPointers,
     ForwardPass,
@@ -88,10 +87,10 @@ async def _prepare(bench: Bench) -> list[InstanceId]:
         await bench.allocate(instance, 1, ResourceKind.EMBEDDING)
     bench.submit(first, _work(FILL))
     shared = tuple(Pointer(page) for page in range(3))
-    await ask(bench.address, ExportPointers(first, ResourceKind.KV_PAGE, shared, "shared"))
-    await ask(bench.address, ImportPointers(second, ResourceKind.KV_PAGE, "shared"))
+    await bench.service.ask(ExportPointers(first, ResourceKind.KV_PAGE, shared, "shared"))
+    await bench.service.ask(ImportPointers(second, ResourceKind.KV_PAGE, "shared"))
     await bench.allocate(second, PAGES - 3)
-    tell(bench.address, ReleaseExport(first, ResourceKind.KV_PAGE, "shared"))
+    bench.service.tell(ReleaseExport(first, ResourceKind.KV_PAGE, "shared"))
     return [first, second]
 
 

@@ -12,7 +12,7 @@ from pie.errors import GuestError, LimitExceeded
 from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.ids import Pointer, Priority, QueueId, ResourceKind
-from pie.mailbox import Ask, Reply, tell
+from pie.mailbox import Reply
 from pie.messages import (
     AllocatePointers,
     DescribeService,
@@ -178,7 +178,7 @@ def create_queue(instance: Instance, model: Model) -> Queue:
 @common.function("[method]queue.synchronize")
 def synchronize(instance: Instance, queue: Queue) -> SynchronizationResult:
     question = Synchronize(instance.id, queue.number)
-    tell(queue.service.scheduler, question)
+    queue.service.tell(question)
     return SynchronizationResult(question.reply, bool)
 
 
@@ -193,7 +193,7 @@ def debug_query(instance: Instance, queue: Queue, query: str) -> DebugQueryResul
         return DebugQueryResult(answered("pong"), str)
     if query == "stats":
         question = DescribeService()
-        tell(queue.service.scheduler, question)
+        queue.service.tell(question)
         return DebugQueryResult(question.reply, stats_json)
     return DebugQueryResult(answered(f"unknown query {query!r}; known are: ping, stats"), str)
 
@@ -222,9 +222,10 @@ def check_held(held: set[Pointer], pointers: list[Pointer], call: str) -> None:
         raise GuestError(f"{call}: pointer {unknown} is not held by this instance (R1)")
 
 
-def ask_scheduler(queue: Queue, question: Ask[Any]) -> Reply[Any]:
-    tell(queue.service.scheduler, question)
-    return question.reply
+def ask_scheduler(queue: Queue, question: Any) -> Reply[Any]:
+    queue.service.tell(question)
+    reply: Reply[Any] = question.reply
+    return reply
 
 
 @common.function("allocate-resources", suspends=True)
@@ -254,7 +255,7 @@ def deallocate_resources(
         twice = next(p for p in ptrs if ptrs.count(p) > 1)
         raise GuestError(f"deallocate-resources: pointer {twice} is listed twice (R2)")
     held.difference_update(ptrs)
-    tell(queue.service.scheduler, FreePointers(instance.id, kind, tuple(ptrs)))
+    queue.service.tell(FreePointers(instance.id, kind, tuple(ptrs)))
 
 
 @common.function("get-all-exported-resources", suspends=True)
@@ -268,7 +269,7 @@ def release_exported_resources(
     instance: Instance, queue: Queue, resource_type: int, name: str
 ) -> None:
     kind = kind_of(queue, resource_type, "release-exported-resources")
-    tell(queue.service.scheduler, ReleaseExport(instance.id, kind, name))
+    queue.service.tell(ReleaseExport(instance.id, kind, name))
 
 
 @common.function("export-resources", suspends=True)

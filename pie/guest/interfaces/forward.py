@@ -11,7 +11,7 @@ from pie.errors import GuestError
 from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.ids import Pointer, ResourceKind
-from pie.mailbox import Reply, tell
+from pie.mailbox import Reply
 from pie.messages import ForwardPass, PassResult, Rank, Sample, SubmitPass
 
 from .common import Queue, check_held
@@ -248,7 +248,7 @@ def _submit(instance: Instance, queue: Queue, work: ForwardPass) -> PassResultHa
     message = SubmitPass(instance.id, queue.number, queue.priority, work)
     instance.in_flight.append(message.reply)
     instance.mover.submitted = True
-    tell(queue.service.scheduler, message)
+    queue.service.tell(message)
     return PassResultHandle(message.reply) if work.outputs else None
 
 

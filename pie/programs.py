@@ -1,0 +1,51 @@
+"""What an engine can launch: components of a wasm host, and coroutines of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+from inferlet._entry import Main
+
+from .guest.host import Err, HostInterface
+from .guest.instance import Instance
+from .guest.interfaces import ALL
+from .guest.native import run_native
+from .guest.wasm import Program, WasmHost
+from .messages import Refused, Returned
+
+
+@attrs.frozen(eq=False)
+class WasmProgram:
+    """A component, ready to be launched any number of times."""
+
+    host: WasmHost
+    program: Program
+
+    @property
+    def name(self) -> str:
+        return self.program.name
+
+    async def run(self, instance: Instance, /) -> Returned | Refused:
+        result = await self.host.run(self.program, instance)
+        if isinstance(result, Err):
+            return Refused(result.value)
+        return Returned(instance.return_value)
+
+
+@attrs.frozen(eq=False)
+class NativeProgram:
+    """An inferlet's `main` as a coroutine of the engine's process: breakpoints and all."""
+
+    main: Main
+    interfaces: Sequence[HostInterface] = ALL
+
+    @property
+    def name(self) -> str:
+        return getattr(self.main, "__name__", "native")
+
+    async def run(self, instance: Instance, /) -> Returned | Refused:
+        result = await run_native(self.main, instance, self.interfaces)
+        if isinstance(result, Err):
+            return Refused(result.value)
+        return Returned(instance.return_value)

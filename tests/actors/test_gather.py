@@ -1,0 +1,145 @@
+"""When a batch starts: the gather rule, in virtual time, with native guests in a real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import inferlet
+import pytest
+import trio
+
+from pie.actors.prediction import StepTime
+from pie.engine import Engine
+from pie.programs import NativeProgram
+from pie.testing import SimulatedModel, outcome_of, simulated_engine
+
+TOKENS = 40
+Main = Callable[[list[str]], Awaitable[str | None]]
+
+
+async def looping(args: list[str]) -> str:
+    """Decode one token after the other."""
+    context = await inferlet.Context.create(await inferlet.get_model())
+    await context.fill("".join(args) or "x")
+    for _ in range(TOKENS):
+        context.fill_tokens([await context.step(inferlet.Greedy())])
+    return "done"
+
+
+async def idle_for_ever(_: list[str]) -> None:
+    """Opens a queue and never submits anything."""
+    await inferlet.Context.create(await inferlet.get_model())
+    await trio.sleep_forever()
+
+
+async def spinning(_: list[str]) -> None:
+    """Uses the processor for ever and submits nothing: each turn takes 5 ms of virtual time."""
+    context = await inferlet.Context.create(await inferlet.get_model())
+    while True:
+        await context.model.tokenize("x")
+        await trio.sleep(0.005)
+
+
+async def _run_all(engine: Engine, count: int, main: Main) -> None:
+    async with trio.open_nursery() as nursery:
+        for _ in range(count):
+            launched = await engine.launch(NativeProgram(main))
+            nursery.start_soon(outcome_of, launched)
+
+
+@pytest.mark.parametrize("guests", [1, 2, 16, 64, 256])
+async def test_looping_guests_all_share_every_batch(guests: int) -> None:
+    """N guests give batches of N, not of 1 and N - 1 in turn."""
+    model = SimulatedModel()
+    async with simulated_engine(model) as engine:
+        await _run_all(engine, guests, looping)
+
+    # Launches are told one by one, so the first step may begin with those launched so far.
+    assert len(model.steps) <= TOKENS + 1
+    assert [step.passes for step in model.steps[2:-1]] == [guests] * (len(model.steps) - 3)
+
+
+@pytest.mark.parametrize("company", [spinning, idle_for_ever])
+async def test_guests_that_never_submit_cost_the_others_nothing(company: Main) -> None:
+    """64 looping guests keep at least 95 % of their throughput."""
+
+    async def seconds(*others: Main) -> float:
+        async with simulated_engine(SimulatedModel()) as engine:
+            more = [await engine.launch(NativeProgram(other)) for other in others]
+            began = trio.current_time()
+            await _run_all(engine, 64, looping)
+            took = trio.current_time() - began
+            for launched in more:
+                await engine.terminate(launched.instance)
+        return took
+
+    assert await seconds(company, company) <= await seconds() / 0.95
+
+
+async def test_launches_do_not_break_up_the_batches_of_others() -> None:
+    """32 launches a second beside 64 looping guests."""
+
+    async def short(_: list[str]) -> str:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("hello")
+        return str(await context.step(inferlet.Greedy()))
+
+    model = SimulatedModel()
+    async with simulated_engine(model) as engine, trio.open_nursery() as nursery:
+
+        async def launch_others() -> None:
+            while True:
+                nursery.start_soon(outcome_of, await engine.launch(NativeProgram(short)))
+                await trio.sleep(1 / 32)
+
+        with trio.CancelScope() as others:
+            async with trio.open_nursery() as background:
+                background.start_soon(launch_others)
+                await _run_all(engine, 64, looping)
+                others.cancel()
+
+    small = [step for step in model.steps if step.passes < 64]
+    assert len(small) <= 2
+    assert len(model.steps) <= TOKENS * 1.05
+
+
+async def test_guests_that_wait_for_something_else_are_not_waited_for() -> None:
+    """Every eighth token a guest calls a tool for 25 ms; the others go on meanwhile."""
+
+    async def with_tool(args: list[str]) -> str:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("".join(args) or "x")
+        for step in range(TOKENS):
+            context.fill_tokens([await context.step(inferlet.Greedy())])
+            if step % 8 == 7:
+                await inferlet.sleep(0.025)
+        return "done"
+
+    model = SimulatedModel()
+    async with simulated_engine(model) as engine:
+        await _run_all(engine, 64, with_tool)
+
+    assert len(model.steps) <= TOKENS + 1
+
+
+def test_the_step_time_is_learned_and_forgotten() -> None:
+    fit = StepTime()
+    for rows in (1, 8, 64, 300) * 20:
+        fit.learn(rows, rows * 100, 0.020 + 0.0001 * rows)
+    slow = fit.seconds(64, 6400)
+    for rows in (1, 8, 64, 300) * 20:
+        fit.learn(rows, rows * 100, 0.002 + 0.00001 * rows)
+    fast = fit.seconds(64, 6400)
+
+    assert slow == pytest.approx(0.0264, rel=0.05)
+    assert fast == pytest.approx(0.00264, rel=0.2)
+
+
+def test_waiting_gains_at_most_the_extra_step() -> None:
+    """And less of it when other rows need that step anyway."""
+    fit = StepTime()
+
+    assert fit.gain_of_waiting(0, 0) == 0
+    assert fit.gain_of_waiting(0, 100) == 0
+    assert fit.gain_of_waiting(4, 0) == fit.seconds(4, 0)
+    assert fit.gain_of_waiting(4, 12) == pytest.approx(fit.seconds(16, 0) / 4)
