@@ -31,7 +31,9 @@ def exported(module: ModuleType) -> type:
 
 def _load_all() -> None:
     """Use what imports its parts lazily: a component has no files to import from later."""
-    template = compile_template("{% for message in messages %}{{ message.role }}{% endfor %}")
+    # Jinja decodes a string literal with a codec of its own.
+    loop = "{% for message in messages %}{{ message.role + '\\n' }}{% endfor %}"
+    template = compile_template(loop)
     template.render(messages=[{"role": "user"}])
     try:
         compile_template("{{ missing.role }}").render()

@@ -1,0 +1,140 @@
+"""The commands and their options. Whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pie import __version__
+
+from .home import DEFAULT_MODEL, open_home
+
+app = typer.Typer(
+    help="A programmable LLM server: inferlets run beside the model.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(help="Models that Pie keeps.", no_args_is_help=True)
+app.add_typer(models, name="model")
+
+
+class DType(StrEnum):
+    FLOAT32 = "float32"
+    AUTO = "auto"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"pie {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def pie(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
+    ] = False,
+) -> None:
+    """A programmable LLM server: inferlets run beside the model.
+
+    Models, built inferlets and compiled code are kept in $PIE_HOME, else in
+    $XDG_CACHE_HOME/pie, else in ~/.cache/pie.
+    """
+
+
+@app.command()
+def build(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with an app.py.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.wasm")],
+) -> int:
+    """Make a WebAssembly component of an inferlet's folder."""
+    from .building import build_inferlet
+
+    return build_inferlet(folder, output)
+
+
+@app.command()
+def run(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|DIR|FILE.wasm",
+            help="An inferlet of the library, a folder with an app.py, or a component.",
+        ),
+    ],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="-- ARGS", help="What the inferlet gets as its arguments."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(metavar="NAME|PATH", help="A known name, a GGUF file or a folder.")
+    ] = DEFAULT_MODEL,
+    dtype: Annotated[
+        DType, typer.Option(help="float32 is the bit-exact reference, auto the fastest.")
+    ] = DType.AUTO,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the instance. Without it, each run gives the same again."),
+    ] = None,
+    send: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="A message, before the lines of stdin; repeatable."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Figures of the run on stderr.")] = False,
+) -> int:
+    """Run an inferlet and show what it prints, sends and returns.
+
+    Its stdout and its messages (a line each) go to stdout, its stderr to stderr. Lines of stdin
+    are messages to it. The return value is the last line, unless its stdout ended with the same
+    text. Exit code 1: it failed, with the reason on stderr.
+    """
+    from .run import Options, run_command
+
+    options = Options(
+        target=target,
+        arguments=tuple(arguments or ()),
+        model=model,
+        dtype=dtype.value,
+        seed=seed,
+        sends=tuple(send or ()),
+        json=json,
+        stats=stats,
+    )
+    return run_command(options, open_home())
+
+
+@models.command("list")
+def list_models() -> int:
+    """Show the models that can be named, and which of them are here."""
+    from .model import show_models
+
+    return show_models(open_home())
+
+
+@models.command("pull")
+def pull_model(name: Annotated[str, typer.Argument(metavar="NAME")]) -> int:
+    """Fetch a model: a name of `pie model list`, or hf:OWNER/NAME."""
+    from .model import pull_model
+
+    return pull_model(name, open_home())
+
+
+@models.command("path")
+def model_path(name: Annotated[str, typer.Argument(metavar="NAME")]) -> int:
+    """Show where a model is."""
+    from .model import show_path
+
+    return show_path(name, open_home())
+
+
+@app.command()
+def doctor() -> int:
+    """Check this machine and this installation; exit code 1 if something needed is broken."""
+    from .doctor import examine
+
+    return examine(open_home())
