@@ -31,10 +31,7 @@ def exported(module: ModuleType) -> type:
 
 def _load_all() -> None:
     """Use what imports its parts lazily: a component has no files to import from later."""
-    # Jinja decodes a string literal with a codec of its own.
-    loop = "{% for message in messages %}{{ message.role + '\\n' }}{% endfor %}"
-    template = compile_template(loop)
-    template.render(messages=[{"role": "user"}])
+    compile_template(_TEMPLATE).render(messages=[{"role": "user"}])
     try:
         compile_template("{{ missing.role }}").render()
     except Exception:  # noqa: BLE001  # only the path through Jinja's error handling counts
@@ -42,3 +39,14 @@ def _load_all() -> None:
     for arguments in (["--help"], ["--unknown"]):
         with suppress(Failure):
             Arguments("inferlet").parse_args(arguments)
+
+
+_TEMPLATE = r"""
+{%- macro shown(role) %}{{ role | trim | upper }}{% endmacro %}
+{%- set seen = namespace(count=0) %}
+{%- for message in messages | selectattr("role") %}
+    {%- set seen.count = seen.count + 1 %}
+    {{- shown(message.role) + '\n\u00e9' }}{{ message | tojson }}
+{%- endfor %}{{ strftime_now("%d %b %Y") }}
+"""
+"""String literals go through codecs, filters and dates through modules of their own."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, Template, TemplateError
@@ -12,11 +14,13 @@ from .errors import Failure
 
 
 def compile_template(source: str) -> Template:
-    """A chat template with the names that published templates expect."""
+    """A chat template, in the environment that Hugging Face's `apply_chat_template` makes."""
     environment = Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension]
     )
     environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = _now
+    environment.filters["tojson"] = _to_json
     try:
         return environment.from_string(source)
     except TemplateError as error:
@@ -25,6 +29,15 @@ def compile_template(source: str) -> Template:
 
 def _refuse(message: str) -> None:
     raise Failure(f"the model's chat template refuses the conversation: {message}")
+
+
+def _now(layout: str) -> str:
+    return datetime.now().strftime(layout)
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    # Jinja's own filter escapes for HTML, which no model was trained on.
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 @dataclass(eq=False)
@@ -65,6 +78,8 @@ class Chat:
             text = self.template.render(
                 messages=self.messages,
                 add_generation_prompt=prompt,
+                tools=None,
+                documents=None,
                 bos_token="",
                 eos_token="",
                 begin_of_sequence=True,

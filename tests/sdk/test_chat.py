@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from inferlet import Context, Failure, get_model
-from inferlet.chat import compile_template
+from inferlet.chat import Chat, compile_template
 
 from tests.sdk.scripted import END, ScriptedHost, hosted
 
@@ -115,6 +115,14 @@ def test_templates_may_leave_loops_and_strip_lines() -> None:
         "{{ m.role }}\n{% endfor %}"
     )
     assert template.render(messages=[{"role": "a"}, {"role": "b"}]) == "a\n"
+
+
+def test_templates_find_what_their_authors_had() -> None:
+    """JSON is not escaped for HTML, absent tools are none, and today is a date."""
+    template = "{{ messages[0] | tojson }}{{ strftime_now('%Y') | length }}{{ tools is none }}"
+    chat = Chat(compile_template(template))
+    chat.add("user", "é<b>")
+    assert chat.render(prompt=True) == '{"role": "user", "content": "é<b>"}4True'
 
 
 def test_a_template_that_is_no_jinja_says_so() -> None:
