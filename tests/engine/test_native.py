@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inferlet
+
 from pie.testing import SimulatedModel, run_native, simulated_engine
 
 
