@@ -55,6 +55,8 @@ class Finding:
     name: str
     passed: bool
     detail: str
+    needed: bool = True
+    """Whether guests cannot run if it fails."""
 
 
 async def selftest(make_instance: Callable[[], Instance]) -> list[Finding]:
@@ -65,7 +67,7 @@ async def selftest(make_instance: Callable[[], Instance]) -> list[Finding]:
 def _layout() -> Finding:
     known = _capi.LAYOUT is not None
     detail = "found where expected" if known else "not found: slower calls of the API are used"
-    return Finding("layout of resource handles", known, detail)
+    return Finding("layout of resource handles", known, detail, needed=False)
 
 
 async def _deep_calls(instance: Instance) -> Finding:
@@ -98,4 +100,4 @@ def _nested(depth: int) -> int:
 def _room() -> Finding:
     possible = guests_possible()
     detail = f"{possible} guests fit under vm.max_map_count"
-    return Finding("room for guests", possible >= 1000, detail)
+    return Finding("room for guests", possible >= 1000, detail, needed=False)
