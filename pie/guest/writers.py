@@ -19,7 +19,7 @@ from .host import Err, Ok
 from .resources import Handles
 from .values import PRIMITIVES, Resources, Slices, Writer, cases, padded, primitive
 
-SLICE = 512
+SLICE = 256
 """List elements written between two chances for other tasks to run."""
 
 _CHAR, _STRING, _LIST, _RECORD, _TUPLE, _VARIANT, _ENUM = 11, 12, 13, 14, 15, 16, 17
@@ -99,10 +99,12 @@ def _start_list(cell: int, size: int) -> int:
 def _bytes_writer(cell: int, value: Any, handles: Handles) -> None:
     data = bytes(value)
     size = len(data)
-    at = _start_list(cell, size)
+    _capi.new_list(cell + 8, size)
     if size:
+        at = read_word(MEM, cell + 16)[0]
         MEM[at : at + size * CELL : CELL] = b"\x02" * size
         MEM[at + 8 : at + size * CELL : CELL] = data
+    MEM[cell] = _LIST
 
 
 def _numbers_writer(number: int, character: str) -> Writer:
@@ -114,11 +116,13 @@ def _numbers_writer(number: int, character: str) -> Writer:
     def write(cell: int, value: Any, handles: Handles) -> None:
         data = array(items, value)
         size = len(data)
-        at = _start_list(cell, size)
+        _capi.new_list(cell + 8, size)
         if size:
+            at = read_word(MEM, cell + 16)[0]
             end = at + size * CELL
             MEM[at:end:CELL] = kind * size
             MEM[at:end].cast(items)[first::step] = memoryview(data)  # type: ignore[call-overload]
+        MEM[cell] = _LIST
 
     return write
 

@@ -198,6 +198,7 @@ async def test_output_goes_to_the_client_and_waits_for_a_slow_one() -> None:
     instance.outbox = Outbox(capacity=1)
     stdout, stderr = call("cli/stdout", "get-stdout"), call("cli/stderr", "get-stderr")
     write = "[method]output-stream.blocking-write-and-flush"
+    assert call("io/streams", write, stdout, b"", instance=instance) == Ok()
     assert await call("io/streams", write, stdout, b"one", instance=instance) == Ok()
     with trio.move_on_after(5) as scope:
         await call("io/streams", write, stderr, b"two", instance=instance)

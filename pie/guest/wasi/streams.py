@@ -46,20 +46,20 @@ def check_write(instance: Instance, stream: OutputStream) -> Ok[int]:
 @_streams.function("[method]output-stream.write", suspends=True)
 def write(
     instance: Instance, stream: OutputStream, contents: bytes
-) -> Coroutine[Any, Any, Ok[None]]:
+) -> Coroutine[Any, Any, Ok[None]] | Ok[None]:
     """Waits for a slow client, the non-blocking form too: its bytes would have to be kept."""
     if len(contents) > _WRITE_BYTES:
         raise GuestError(
             f"wasi:io/streams: {len(contents)} bytes in one write, {_WRITE_BYTES} may be written"
         )
-    return _write(instance, stream, contents)
+    return _write(instance, stream, contents) if contents else Ok()
 
 
 @_streams.function("[method]output-stream.blocking-write-zeroes-and-flush", suspends=True)
 @_streams.function("[method]output-stream.write-zeroes", suspends=True)
 def write_zeroes(
     instance: Instance, stream: OutputStream, length: int
-) -> Coroutine[Any, Any, Ok[None]]:
+) -> Coroutine[Any, Any, Ok[None]] | Ok[None]:
     return write(instance, stream, bytes(min(length, _WRITE_BYTES + 1)))
 
 
