@@ -52,28 +52,47 @@ async def broadcast(topic: str, message: str) -> None:
 
 @dataclass(eq=False)
 class Subscription:
-    """Messages of a topic from now on; iterate, or ask for the `next` one."""
+    """Messages of a topic from now on; iterate, or ask for the `next` one. For one strand."""
 
     _handle: Any
+    _waiting: bool = False
+    _closed: bool = False
 
-    async def next(self) -> str:
-        """The next message."""
-        while True:
-            await host.ready(await host.subscription_pollable(self._handle))
-            message: str | None = await host.subscription_get(self._handle)
-            if message is not None:
-                return message
+    async def next(self) -> str | None:
+        """The next message; None when the subscription is closed, also while this waits."""
+        while not self._closed:
+            self._waiting = True
+            try:
+                await host.ready(await host.subscription_pollable(self._handle))
+            finally:
+                self._waiting = False
+                self._drop_if_closed()
+            if not self._closed:
+                message: str | None = await host.subscription_get(self._handle)
+                if message is not None:
+                    return message
+        return None
 
     def __aiter__(self) -> Subscription:
         return self
 
     async def __anext__(self) -> str:
-        return await self.next()
+        message = await self.next()
+        if message is None:
+            raise StopAsyncIteration
+        return message
 
     async def close(self) -> None:
-        """Unsubscribe."""
-        await host.unsubscribe(self._handle)
-        host.drop(self._handle)
+        """Unsubscribe; whoever waits for the next message wakes up (contract X5)."""
+        if not self._closed:
+            await host.unsubscribe(self._handle)
+            self._closed = True
+            self._drop_if_closed()
+
+    def _drop_if_closed(self) -> None:
+        # A pollable must be dropped before what it came from.
+        if self._closed and not self._waiting:
+            host.drop(self._handle)
 
 
 async def subscribe(topic: str) -> Subscription:

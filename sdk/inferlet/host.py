@@ -1,4 +1,4 @@
-"""Every host function by name, bound once, whatever the inferlet runs in.
+"""Every function of `inferlet:core`, bound once, whatever the inferlet runs in.
 
 `Context` covers the usual; techniques that build passes of their own call these. Handles are
 opaque; release them with `drop`, a pollable before what it came from. Units and traps are in the
@@ -29,10 +29,13 @@ KV_PAGE = 0
 
 get_name = bind(_COMMON, "[method]model.get-name")
 get_traits = bind(_COMMON, "[method]model.get-traits")
+get_description = bind(_COMMON, "[method]model.get-description")
+get_service_id = bind(_COMMON, "[method]model.get-service-id")
 get_prompt_template = bind(_COMMON, "[method]model.get-prompt-template")
 get_stop_tokens = bind(_COMMON, "[method]model.get-stop-tokens")
 get_kv_page_size = bind(_COMMON, "[method]model.get-kv-page-size")
 create_queue = bind(_COMMON, "[method]model.create-queue")
+queue_service_id = bind(_COMMON, "[method]queue.get-service-id")
 synchronize = bind(_COMMON, "[method]queue.synchronize")
 set_priority = bind(_COMMON, "[method]queue.set-priority")
 queue_debug_query = bind(_COMMON, "[method]queue.debug-query")
@@ -54,6 +57,8 @@ all_exported = bind(_COMMON, "get-all-exported-resources")
 
 create_pass = bind(_FORWARD, "create-forward-pass")
 input_tokens = bind(_FORWARD, "input-tokens")
+input_embeddings = bind(_FORWARD, "input-embeddings")
+output_embeddings = bind(_FORWARD, "output-embeddings")
 kv_cache = bind(_FORWARD, "kv-cache")
 attention_mask = bind(_FORWARD, "attention-mask")
 output_tokens = bind(_FORWARD, "output-tokens")

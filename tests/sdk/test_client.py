@@ -9,6 +9,7 @@ import pytest
 from inferlet import Arguments, Failure, store
 from inferlet._entry import Main, find_main, outcome
 
+from pie.testing import run_native, simulated_engine
 from tests.sdk.scripted import ScriptedHost, hosted
 
 
@@ -31,6 +32,25 @@ async def test_a_subscription_gives_message_after_message() -> None:
         await subscription.close()
     assert got == ["one", "two"]
     assert (host.sent, host.live) == ([("topic", "hi")], [])
+
+
+async def test_closing_a_subscription_wakes_who_waits_for_it() -> None:
+    async def main(args: list[str]) -> str:
+        subscription = await inferlet.subscribe("topic")
+
+        async def read() -> list[str]:
+            return [message async for message in subscription]
+
+        async def close() -> None:
+            await inferlet.broadcast("topic", "one")
+            await inferlet.sleep(1)
+            await subscription.close()
+
+        got, _ = await inferlet.gather(read(), close())
+        return f"{got} {await subscription.next()}"
+
+    async with simulated_engine() as engine:
+        assert (await run_native(engine, main)).text == "['one'] None"
 
 
 async def test_printing_goes_to_the_named_stream() -> None:

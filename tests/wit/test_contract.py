@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from inferlet import host
 
 from pie.guest.host import HostInterface
 from pie.guest.interfaces import ALL
@@ -135,6 +136,19 @@ def test_signatures_as_the_contract_writes_them(
     signature = SIGNATURES[interface][function]
     assert ", ".join(f"{name}: {kind}" for name, kind in signature.parameters) == parameters
     assert signature.result == result
+
+
+def test_the_guest_library_binds_all_of_the_core_package() -> None:
+    prefixes = {value: name for name, value in vars(host).items() if name in _PREFIXES}
+    assert len(prefixes) == 6
+    source = Path(host.__file__).read_text()
+    bound = re.findall(r'bind\((_[A-Z]+), "(.+?)"\)', source)
+    assert sorted((getattr(host, name), function) for name, function in bound) == sorted(
+        (interface, function) for interface in prefixes for function in SIGNATURES[interface]
+    )
+
+
+_PREFIXES = {"_COMMON", "_FORWARD", "_RUNTIME", "_TOKENIZE", "_KVS", "_MESSAGE"}
 
 
 @pytest.mark.parametrize("package", sorted(wit_check.package_folders()))
