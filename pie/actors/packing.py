@@ -41,6 +41,8 @@ class Packer:
     copies: list[tuple[int, int]] = attrs.field(factory=list)
     stored: list[tuple[int, int]] = attrs.field(factory=list)
     sampled: list[tuple[int, float, int, float, float]] = attrs.field(factory=list)
+    drawn: list[int] = attrs.field(factory=list)
+    """Which of the sampled slots need a random number: those that are not argmax."""
     draws: list[tuple[int, int, int, int]] = attrs.field(factory=list)
     sampled_slots: list[Slot] = attrs.field(factory=list)
     ranked: list[tuple[int, float, int]] = attrs.field(factory=list)
@@ -91,7 +93,9 @@ class Packer:
                 self.sampled.append(
                     (row, output.temperature, output.top_k, output.top_p, output.min_p)
                 )
-                self.draws.append((pending.seed, pending.queue, pending.number, slot))
+                if output.temperature > 0:
+                    self.drawn.append(len(self.sampled_slots))
+                    self.draws.append((pending.seed, pending.queue, pending.number, slot))
                 self.sampled_slots.append((pending, slot))
             else:
                 self.ranked.append((row, output.temperature, output.k))
@@ -109,6 +113,8 @@ class Packer:
             _columns(pairs, 2) for pairs in (self.embedded, self.stored, self.copies)
         )
         pools = self.table.pools
+        uniform = np.zeros(len(self.sampled), dtype=np.float32)
+        uniform[np.array(self.drawn, dtype=np.intp)] = uniforms(self.draws)
         return Batch(
             tokens=ints(self.tokens),
             positions=ints(self.positions),
@@ -132,7 +138,7 @@ class Packer:
             top_k=ints(top_k),
             top_p=floats(top_p),
             min_p=floats(min_p),
-            uniform=uniforms(self.draws),
+            uniform=uniform,
             ranked_rows=ints(ranked_rows),
             ranked_temperature=floats(ranked_temperature),
             ranked_k=ints(ranked_k),

@@ -214,13 +214,11 @@ class PageTable:
             if index >= first_written and page.holders > 1:
                 page = self._copy_on_write(pending, space, pointer, page)
             pending.pages.append(page)
-        slots = self._spaces[instance, ResourceKind.EMBEDDING].held
-        for pointer in self._embedding_pointers(pending):
-            pending.embeddings[pointer] = slots[pointer]
-
-    def _embedding_pointers(self, pending: PendingPass) -> Iterable[Pointer]:
-        yield from (pointer for _, pointer in pending.work.stored)
-        yield from (Pointer(-1 - value) for value in pending.work.inputs if value < 0)
+        if work.stored or min(work.inputs) < 0:
+            slots = self._spaces[instance, ResourceKind.EMBEDDING].held
+            pointers = [pointer for _, pointer in work.stored]
+            pointers += [Pointer(-1 - value) for value in work.inputs if value < 0]
+            pending.embeddings = {pointer: slots[pointer] for pointer in pointers}
 
     def _copy_on_write(
         self, pending: PendingPass, space: Space, pointer: Pointer, source: Resource
