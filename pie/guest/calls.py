@@ -20,8 +20,9 @@ from .host import HostFunction, Wait
 from .instance import Instance
 from .readers import reader
 from .resources import Handles
+from .slices import is_long, sliced_writer
 from .values import Resources, Slices, Writer, padded, primitive
-from .writers import is_long, sliced_writer, writer
+from .writers import writer
 
 
 @attrs.frozen(eq=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import wasmtime.component as wit
@@ -17,10 +17,7 @@ from . import _capi
 from ._capi import CELL, FIELD, MEM, read_word
 from .host import Err, Ok
 from .resources import Handles
-from .values import PRIMITIVES, Resources, Slices, Writer, cases, padded, primitive
-
-SLICE = 256
-"""List elements written between two chances for other tasks to run."""
+from .values import PRIMITIVES, Resources, Writer, cases, padded
 
 _CHAR, _STRING, _LIST, _RECORD, _TUPLE, _VARIANT, _ENUM = 11, 12, 13, 14, 15, 16, 17
 _OPTION, _RESULT, _FLAGS, _RESOURCE = 18, 19, 20, 21
@@ -78,7 +75,7 @@ def _list_writer(kind: Any, resources: Resources) -> Writer:
     element = writer(kind.element, resources)
 
     def write(cell: int, value: Any, handles: Handles) -> None:
-        at = _start_list(cell, len(value))
+        at = start_list(cell, len(value))
         for item in value:
             element(at, item, handles)
             at += CELL
@@ -86,7 +83,7 @@ def _list_writer(kind: Any, resources: Resources) -> Writer:
     return write
 
 
-def _start_list(cell: int, size: int) -> int:
+def start_list(cell: int, size: int) -> int:
     """Make `cell` a list of `size` cells, each a valid value already, and return the first."""
     _capi.new_list(cell + 8, size)
     at: int = read_word(MEM, cell + 16)[0]
@@ -131,7 +128,7 @@ def _tuple_writer(kind: Any, resources: Resources) -> Writer:
     elements = [writer(each, resources) for each in kind.elements]
 
     def write(cell: int, value: tuple[Any, ...], handles: Handles) -> None:
-        at = _start_tuple(cell, len(elements))
+        at = start_tuple(cell, len(elements))
         for element, item in zip(elements, value, strict=True):
             element(at, item, handles)
             at += CELL
@@ -139,7 +136,8 @@ def _tuple_writer(kind: Any, resources: Resources) -> Writer:
     return write
 
 
-def _start_tuple(cell: int, size: int) -> int:
+def start_tuple(cell: int, size: int) -> int:
+    """Make `cell` a tuple of `size` cells, each a valid value already, and return the first."""
     _capi.new_tuple(cell + 8, size)
     at: int = read_word(MEM, cell + 16)[0]
     MEM[at : at + size * CELL] = bytes(size * CELL)
@@ -252,60 +250,3 @@ _WRITERS: dict[Any, Callable[[Any, Resources], Writer]] = {
     wit.FlagsType: _flags_writer,
     wit.OwnType: _own_writer,
 }
-
-
-def sliced_writer(kind: Any, resources: Resources) -> Slices | None:
-    """A writer in steps, for types whose values may be too long to write in one go.
-
-    A generator that yields between slices of lists of anything but numbers, which are written
-    at memory speed; None for types without such lists at their top.
-    """
-    if isinstance(kind, wit.ListType) and primitive(kind.element) is None:
-        return _sliced_list(writer(kind.element, resources))
-    if isinstance(kind, wit.TupleType):
-        steps = [sliced_writer(each, resources) for each in kind.elements]
-        if any(steps):
-            return _sliced_tuple(
-                [
-                    step or _at_once(writer(each, resources))
-                    for step, each in zip(steps, kind.elements, strict=True)
-                ]
-            )
-    return None
-
-
-def is_long(value: Any) -> bool:
-    """Whether a value is worth a sliced writer."""
-    if isinstance(value, tuple):
-        return any(is_long(item) for item in value)
-    return isinstance(value, list) and len(value) > SLICE
-
-
-def _at_once(write: Writer) -> Slices:
-    def steps(cell: int, value: Any, handles: Handles) -> Iterator[None]:
-        write(cell, value, handles)
-        yield
-
-    return steps
-
-
-def _sliced_list(element: Writer) -> Slices:
-    def steps(cell: int, value: Any, handles: Handles) -> Iterator[None]:
-        at = _start_list(cell, len(value))
-        for start in range(0, len(value), SLICE):
-            for item in value[start : start + SLICE]:
-                element(at, item, handles)
-                at += CELL
-            yield
-
-    return steps
-
-
-def _sliced_tuple(elements: list[Slices]) -> Slices:
-    def steps(cell: int, value: Any, handles: Handles) -> Iterator[None]:
-        at = _start_tuple(cell, len(elements))
-        for element, item in zip(elements, value, strict=True):
-            yield from element(at, item, handles)
-            at += CELL
-
-    return steps

@@ -8,7 +8,7 @@ from wit_world import exports
 from wit_world.imports import api, poll
 
 
-class Run(exports.Run):
+class Run(exports.Run):  # type: ignore[misc]  # generated when it is built
     def run(self) -> None:
         mode = api.mode()
         counter = api.Counter(40)
