@@ -246,8 +246,12 @@ class PageTable:
     def finish(self, pending: PendingPass) -> None:
         """The pass is over, well or not: it uses nothing any more."""
         sources = [source for source, _ in pending.copies]
-        for resource in {*pending.pages, *pending.embeddings.values(), *sources}:
-            resource.users[:] = [user for user in resource.users if user[0] is not pending]
+        for resource in (*pending.pages, *pending.embeddings.values(), *sources):
+            users = resource.users
+            if len(users) == 1:
+                users.clear()  # nearly always: only this pass used it
+            else:
+                users[:] = [user for user in users if user[0] is not pending]
             self._reclaim(resource)
         for key, export in list(self._exports.items()):
             if pending in export.unwritten:

@@ -18,27 +18,26 @@ SCALE = (1.0, 64.0, 4096.0)
 """Typical sizes, so that the equations are well conditioned."""
 
 
-def _prior_equations() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    weight = np.eye(3) * 1e-2
-    return weight, weight @ (np.array(PRIOR) * np.array(SCALE))
+_SCALE = np.array(SCALE)
+_PRIOR_LEFT = np.eye(3) * 1e-2
+_PRIOR_RIGHT = _PRIOR_LEFT @ (np.array(PRIOR) * _SCALE)
 
 
 @attrs.define(eq=False)
 class StepTime:
     """The running fit; negative coefficients are taken as 0."""
 
-    _left: NDArray[np.float64] = attrs.field(factory=lambda: _prior_equations()[0])
-    _right: NDArray[np.float64] = attrs.field(factory=lambda: _prior_equations()[1])
+    _left: NDArray[np.float64] = attrs.field(factory=_PRIOR_LEFT.copy)
+    _right: NDArray[np.float64] = attrs.field(factory=_PRIOR_RIGHT.copy)
     _coefficients: tuple[float, float, float] = PRIOR
 
     def learn(self, rows: int, slots: int, seconds: float) -> None:
         """A step of `rows` rows over `slots` KV slots took `seconds`."""
-        prior_left, prior_right = _prior_equations()
-        x = np.array([1.0, rows / SCALE[1], slots / SCALE[2]])
+        x = np.array((1.0, rows / SCALE[1], slots / SCALE[2]))
         self._left = KEEP * self._left + np.outer(x, x)
         self._right = KEEP * self._right + x * seconds
-        solved = np.linalg.solve(self._left + prior_left, self._right + prior_right)
-        a, b, c = (max(0.0, float(v)) for v in solved / np.array(SCALE))
+        solved = np.linalg.solve(self._left + _PRIOR_LEFT, self._right + _PRIOR_RIGHT) / _SCALE
+        a, b, c = np.maximum(solved, 0.0).tolist()
         self._coefficients = (a, b, c)
 
     def seconds(self, rows: int, slots: int) -> float:
