@@ -46,7 +46,8 @@ def _imported(node: ast.AST, path: Path) -> Iterator[str]:
             module = node.module[4:]
         else:
             return
-        yield from [module] if module else [alias.name for alias in node.names]
+        names = [module] if module else [alias.name for alias in node.names]
+        yield from (name for name in names if name.split(".")[0] in RANK or module)
 
 
 def imports_of(root: Path) -> Iterator[tuple[str, str, Path]]:
