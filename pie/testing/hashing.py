@@ -135,7 +135,8 @@ class HashModel:
             seen = np.cumsum(flat[physical], dtype=np.uint64)
             states[first:end] = seen[length - (end - first) :]
             for row in hidden.keys() & range(first, end):
-                states[row] -= flat[physical[hidden[row]]].sum(dtype=np.uint64)
+                # As an array: a scalar that wraps around warns.
+                states[row : row + 1] -= flat[physical[hidden[row]]].sum(dtype=np.uint64)
         return mixed(states)
 
     def _outputs(self, batch: Batch, states: Hashes) -> BatchResult:

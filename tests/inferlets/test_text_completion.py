@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from typing import Any
-
 import pytest
-from inferlet._entry import Main
 
-from pie.build import build_cached
-from pie.guest.interfaces import ALL
-from pie.guest.wasm import WasmHost
 from pie.ids import EventCode
-from pie.programs import WasmProgram
 from pie.testing import Outcome, outcome_of, run_native, simulated_engine
 
-ROOT = Path(__file__).parent.parent.parent
+from .loading import ROOT, component_of, native_main
+
 FOLDER = ROOT / "inferlets" / "text-completion"
-BUILD = ROOT / ".build"
-
-
-def load_main() -> Main:
-    spec = importlib.util.spec_from_file_location("text_completion", FOLDER / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    main: Main = module.main
-    return main
 
 
 async def complete(*arguments: str, seed: int = 1) -> Outcome:
     async with simulated_engine() as engine:
-        return await run_native(engine, load_main(), arguments, seed=seed)
+        return await run_native(engine, native_main(FOLDER), arguments, seed=seed)
 
 
 async def test_the_pieces_on_stdout_are_the_text() -> None:
@@ -89,14 +70,8 @@ async def test_the_component_says_what_the_native_inferlet_says() -> None:
         ["--max-tokens", "40", "--raw", "--stop", "e"],
         ["--max-tokens", "x"],
     ]
-    host = WasmHost(ALL, cache=BUILD / "compiled")
-    try:
-        path = build_cached(FOLDER, BUILD / "components")
-        program = WasmProgram(host, await host.load(path))
-        async with simulated_engine() as engine:
-            for arguments in runs:
-                component = await outcome_of(await engine.launch(program, arguments, seed=5))
-                native = await run_native(engine, load_main(), arguments, seed=5)
-                assert component == native
-    finally:
-        host.close()
+    async with component_of(FOLDER) as program, simulated_engine() as engine:
+        for arguments in runs:
+            component = await outcome_of(await engine.launch(program, arguments, seed=5))
+            native = await run_native(engine, native_main(FOLDER), arguments, seed=5)
+            assert component == native

@@ -1,0 +1,48 @@
+"""The guest library's two backends do the same: in a component, and natively."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pie.testing import outcome_of, run_native, simulated_engine
+
+from .loading import component_of, native_main
+
+PROBE = Path(__file__).parent / "probe"
+EXPECTED = {
+    "sleep": ("", "a\nb\nc\n"),
+    "cancel": ("the first failure", ""),
+    "talk": ("heard", ""),
+    "breaks": ("KeyError: 'gone'", ""),
+    "template": (
+        "the model's chat template is not valid Jinja: Encountered unknown tag 'bad'.",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*EXPECTED, "fork", "masks"])
+async def test_natively(case: str) -> None:
+    async with simulated_engine() as engine:
+        done = await run_native(engine, native_main(PROBE), [case])
+        assert (await engine.stats())["simulated"].queued == 0
+    if case in EXPECTED:
+        assert (done.event.text, done.stdout) == EXPECTED[case]
+    else:
+        assert done.text
+
+
+@pytest.mark.slow
+async def test_a_component_does_what_native_code_does() -> None:
+    async with component_of(PROBE) as program, simulated_engine() as engine:
+        for case in [*EXPECTED, "fork", "masks"]:
+            component = await outcome_of(await engine.launch(program, [case], seed=5))
+            native = await run_native(engine, native_main(PROBE), [case], seed=5)
+            assert (component.event, component.messages, component.stdout) == (
+                native.event,
+                native.messages,
+                native.stdout,
+            )
+            assert bool(component.stderr) == bool(native.stderr) == (case == "breaks")
