@@ -64,7 +64,7 @@ class Llama:
             divisors = tensors.take("rope_freqs.weight", config.head_dim // 2)
         tensors.check_all_taken()
         rotary = Rotary.build(config.head_dim, config.rope_theta, divisors)
-        return Llama(config, embedding, layers, norm, Linear(head), rotary)
+        return Llama(config, embedding, layers, norm, Linear.build(head), rotary)
 
     def hidden(self, x: Tensor, step: Step, cache: KVCache) -> Tensor:
         """Run the stack over [aligned rows, hidden] inputs; the result is not yet normalised."""
@@ -101,13 +101,13 @@ def _layer(config: LlamaConfig, tensors: Tensors, name: str) -> Layer:
     qk_norm = config.qk_norm
     return Layer(
         attention_norm=tensors.take(f"{name}.attn_norm.weight", hidden),
-        qkv=Linear(torch.cat(weights), bias),
-        output=Linear(tensors.take(f"{name}.attn_output.weight", hidden, q_rows)),
+        qkv=Linear.build(torch.cat(weights), bias),
+        output=Linear.build(tensors.take(f"{name}.attn_output.weight", hidden, q_rows)),
         query_norm=tensors.take(f"{name}.attn_q_norm.weight", dim) if qk_norm else None,
         key_norm=tensors.take(f"{name}.attn_k_norm.weight", dim) if qk_norm else None,
         ffn_norm=tensors.take(f"{name}.ffn_norm.weight", hidden),
         ffn=FeedForward(
-            Linear(torch.cat(gate_up)),
-            Linear(tensors.take(f"{name}.ffn_down.weight", hidden, ffn)),
+            Linear.build(torch.cat(gate_up)),
+            Linear.build(tensors.take(f"{name}.ffn_down.weight", hidden, ffn)),
         ),
     )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pie.model.sampler import Draws, first_by_rank, rank, sample
+from pie.model.sampler import Draws, rank, sample
 
 Row = NDArray[np.float32]
 
@@ -101,7 +101,7 @@ def test_every_slot_gets_what_the_rules_say(
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_whole_vocabulary_is_filtered_by_the_rules(seed: int) -> None:
-    """More tokens than the first look at a top-p has: flat rows need nearly all of them."""
+    """Flat rows and steep ones."""
     random = np.random.default_rng(seed)
     logits = (random.standard_normal((3, 3000)) * [[0.1], [1.0], [6.0]]).astype(np.float32)
     settings_of_slot = [
@@ -206,9 +206,3 @@ def test_more_slots_than_are_computed_at_once_are_all_answered() -> None:
     assert sample(logits, rows, draws(*slots)).tolist() == list(range(200))
     found = rank(logits, rows, torch.ones(200).double(), torch.ones(200, dtype=torch.long))
     assert found.ids.tolist() == list(range(200))
-
-
-def test_the_first_by_rank_are_as_many_as_asked() -> None:
-    values = torch.tensor([[1.0, 1.0, 0.0, 1.0], [3.0, 2.0, 1.0, 0.0]])
-    mask = first_by_rank(values, torch.tensor([2, 4]))
-    assert mask.tolist() == [[True, True, False, False], [True] * 4]
