@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROW_ALIGNMENT = 8
-"""Measured on AVX2: MKL differs at 1-3, 5-7 and 9-11 rows and agrees at all multiples of 8; oneDNN's
-packed products agreed at every count tried."""
+"""Measured on AVX2: MKL differs at 1-3, 5-7 and 9-11 rows and agrees at all multiples of 8;
+oneDNN's packed products agreed at every count tried."""
 
 
 def aligned(rows: int) -> int:
