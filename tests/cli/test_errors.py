@@ -7,16 +7,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 
+from pie.batch import Batch, BatchResult
 from pie.cli import command
+from pie.engine import ThreadedModel
 from pie.errors import GuestError, ModelError, UsageError
 
 from .conftest import Ran
-from .support import COMMAND, returning
+from .support import COMMAND, PROBE, returning
 
 Pie = Callable[..., Ran]
 
@@ -197,24 +197,21 @@ class TestErrorsOutOfACommand:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("home")
-def test_a_bug_below_the_guests_stops_the_engine_with_70(
-    tmp_path: Path,
-    tiny_model: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+@pytest.mark.usefixtures("shared_home")
+def test_a_bug_in_an_actor_stops_the_engine_with_70(
+    pie: Pie, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """State that all share is no longer trusted then."""
-    (tmp_path / "good.wat").write_text(returning("fine"))
 
-    async def broken(*arguments: Any, **options: Any) -> int:
-        async with trio.open_nursery():
-            raise LookupError("an actor fell over")
+    async def broken(model: ThreadedModel, batch: Batch) -> BatchResult:
+        raise LookupError("an actor fell over")
 
-    monkeypatch.setattr("pie.cli.run.serve_client", broken)
+    monkeypatch.setattr(ThreadedModel, "run", broken)
 
-    assert command(["run", str(tmp_path / "good.wat"), "--model", str(tiny_model)]) == 70
-    assert "LookupError: an actor fell over" in capfd.readouterr().err
+    ran = pie("run", PROBE, "--model", tiny_model, "--", "generate")
+
+    assert ran.code == 70
+    assert "LookupError: an actor fell over" in ran.err
 
 
 def test_the_command_line_starts_light() -> None:
