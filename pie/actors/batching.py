@@ -41,7 +41,7 @@ from pie.signals import Deadline, Signal, wait_any
 
 from .packing import Packer, result_of
 from .pages import PageTable
-from .passes import PendingPass, order_by_embeddings, order_by_pages
+from .passes import PendingPass, check_spoiled, order_by_embeddings, order_by_pages, spoil
 from .planner import BatchPlanner, Chunk
 from .prediction import StepTime
 from .queue import Barrier, CommandQueue
@@ -203,6 +203,10 @@ class Scheduler:
         queue.append(pending)
         self._planner.add(pending)
         owner.unfinished += 1
+        lost = check_spoiled(pending, self._page_size)
+        if lost is not None:
+            pending.error = _dependent_failure(lost)
+            self._finish(pending)
         self._changed.set()
 
     def _end(self, message: EndInstance) -> None:
@@ -310,6 +314,7 @@ class Scheduler:
         else:
             message.reply.fail(work.error)
             self._fail_dependents(work, needing)
+            spoil(work, work.error, self._page_size)
             if owner is not None and isinstance(work.error, PassFailed):
                 owner.unmet = work.error
         if owner is not None:
@@ -321,7 +326,7 @@ class Scheduler:
         for later in needing:
             if later.instance != work.instance or later.error is not None:
                 continue
-            later.error = PassFailed(f"a pass whose results it reads failed: {work.error}")
+            later.error = _dependent_failure(work.error)
             if not later.running:
                 self._finish(later)
 
@@ -347,3 +352,16 @@ class Scheduler:
             queued=len(self._planner),
             instances=len(self._owners),
         )
+
+
+def _dependent_failure(error: PieError | None) -> PassFailed:
+    """What a pass is told that reads the results of a failed one; the first reason once."""
+    return (
+        error
+        if isinstance(error, _ReadsFailed)
+        else _ReadsFailed(f"a pass whose results it reads failed: {error}")
+    )
+
+
+class _ReadsFailed(PassFailed):
+    """A pass failed because of another one."""

@@ -105,19 +105,26 @@ class PageTable:
     def _grant_copy(
         self, pool: Pool, pending: PendingPass, source: Resource, target: Resource
     ) -> bool:
-        if pending.finished:
-            return True
-        if source.holders == 0 and all(user is pending for user, _ in source.users):
-            # Everybody else has let go: the page itself becomes the copy.
+        if pending.finished and not target.holders and not target.users:
+            return True  # nobody needs it any more
+        if not pending.finished and self._may_take_over(pending, source):
             target.number, source.number = source.number, None
             pending.copies.remove((source, target))
-        elif pool.free:
-            target.number = pool.take()
-            pool.stale.discard(target.number)
-        else:
+        elif not pool.free:
             return False
-        pending.ungranted -= 1
+        else:
+            target.number = pool.take()
+            if not pending.finished:
+                pool.stale.discard(target.number)  # the copy overwrites all of it
+        for waiting in target.awaiting:
+            waiting.ungranted -= 1
+        target.awaiting.clear()
         return True
+
+    @staticmethod
+    def _may_take_over(pending: PendingPass, source: Resource) -> bool:
+        """Whether everybody else has let go, so that the page itself becomes the copy."""
+        return source.holders == 0 and all(user is pending for user, _ in source.users)
 
     def free(self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]) -> None:
         """Drop handles the instance holds (R2)."""
@@ -233,9 +240,11 @@ class PageTable:
         """Count the pass as a user of its resources and ask for room for its copies."""
         for index, page in enumerate(pending.pages):
             page.users.append((pending, index))
+            if page.number is None:
+                page.awaiting.append(pending)
+                pending.ungranted += 1
         for slot in pending.embeddings.values():
             slot.users.append((pending, 0))
-        pending.ungranted = len(pending.copies)
         for source, target in list(pending.copies):
             source.users.append((pending, pending.pages.index(target)))
             request = Request(

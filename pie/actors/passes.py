@@ -27,6 +27,10 @@ class Resource:
     """Virtual ids and export entries that refer to it: more than one makes it shared (R8)."""
     users: list[tuple[PendingPass, int]] = attrs.field(factory=list)
     """Pending passes that refer to it, each with the index in its page list."""
+    awaiting: list[PendingPass] = attrs.field(factory=list)
+    """Pending passes that cannot run before it has a number."""
+    spoiled: tuple[int, int, PieError] | None = None
+    """[first, end) of slots that a failed pass should have written, and why it did not (F7)."""
 
 
 @attrs.define(eq=False)
@@ -50,7 +54,7 @@ class PendingPass:
     copies: list[tuple[Resource, Resource]] = attrs.field(factory=list)
     """(source, target) page copies to make before its first step (R8)."""
     ungranted: int = 0
-    """Copies whose target has no page yet."""
+    """Pages of its list that have no number yet: copies that wait for room."""
     after: set[PendingPass] = attrs.field(factory=set)
     along: set[PendingPass] = attrs.field(factory=set)
     data: set[PendingPass] = attrs.field(factory=set)
@@ -113,6 +117,33 @@ class PendingPass:
             dependent.along.discard(self)
             dependent.data.discard(self)
         self.dependents.clear()
+
+
+def spoil(failed: PendingPass, error: PieError, page_size: int) -> None:
+    """Note that the slots `failed` should have written hold nothing (F7)."""
+    copied = [target for _, target in failed.copies]
+    for index, page in enumerate(failed.pages):
+        _, first, end = failed.spans(page, index, page_size)
+        if page in copied:
+            first, end = 0, page_size
+        if first < end:
+            page.spoiled = first, end, error
+
+
+def check_spoiled(new: PendingPass, page_size: int) -> PieError | None:
+    """Why `new` reads slots that hold nothing, or None; what it writes itself is good again."""
+    for source, target in new.copies:
+        target.spoiled = source.spoiled
+    for index, page in enumerate(new.pages):
+        if page.spoiled is None:
+            continue
+        first, end, error = page.spoiled
+        reads, own_first, own_end = new.spans(page, index, page_size)
+        if first < min(reads, own_first if own_first < own_end else reads):
+            return error
+        left = max(first, own_end)
+        page.spoiled = (left, end, error) if left < end else None
+    return None
 
 
 def order_by_pages(new: PendingPass, page_size: int) -> None:

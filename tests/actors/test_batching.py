@@ -301,6 +301,60 @@ async def test_a_failed_pass_fails_what_reads_its_results_and_the_barrier() -> N
         await independent.reply.wait()
 
 
+async def test_slots_that_a_failed_pass_should_have_written_fail_later_readers() -> None:
+    """Contract F7: also those submitted afterwards, until the slots are written again."""
+    model, calls = HashModel(), []
+
+    async def lose_first(batch: Batch) -> BatchResult:
+        calls.append(batch.passes)
+        if len(calls) == 1:
+            raise PassFailed("lost")
+        return model.run(batch)
+
+    async with scheduler_bench(model, run=lose_first) as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, 1)
+        with pytest.raises(PassFailed, match="lost"):
+            await bench.submit(me, a_pass([1, 2, 3, 4], pages, 4)).reply.wait()
+        with pytest.raises(PassFailed, match="reads failed: lost"):
+            await bench.submit(me, a_pass([5], pages, 5)).reply.wait()
+        with pytest.raises(PassFailed, match="reads failed: lost"):
+            await bench.submit(me, a_pass([6], pages, 6)).reply.wait()
+        assert await tokens_of(bench.submit(me, a_pass([1, 2], pages, 2))) == [await _alone([1, 2])]
+        again = bench.submit(me, a_pass([3, 4, 5], pages, 5))
+        assert await tokens_of(again) == [await _alone([1, 2, 3, 4, 5])]
+
+
+async def test_a_copy_that_was_never_made_leaves_a_usable_page() -> None:
+    """Contract F7, R8: its pass failed while it waited for room."""
+    model, calls = HashModel(pages=2), []
+
+    async def lose_first(batch: Batch) -> BatchResult:
+        calls.append(batch.passes)
+        await trio.sleep(1)
+        if len(calls) == 2:
+            raise PassFailed("lost")
+        return model.run(batch)
+
+    async with scheduler_bench(model, run=lose_first) as bench:
+        me = bench.open()
+        shared, other = await bench.allocate(me, 2)
+        await bench.submit(me, a_pass([1, 2, 3], [shared], 3)).reply.wait()
+        await _export(bench, me, (shared,), "x")
+        lost = bench.submit(me, a_pass([9] * 16, [other], 16))
+        copying = bench.submit(me, a_pass([4], [other, shared], 20))
+        for message in (lost, copying):
+            with pytest.raises(PassFailed):
+                await message.reply.wait()
+        with pytest.raises(PassFailed, match="reads failed"):
+            await bench.submit(me, a_pass([4], [shared], 4)).reply.wait()
+        anew = bench.submit(me, a_pass([7, 8], [shared], 2))
+        await trio.sleep(5)
+        assert not anew.reply.ready()
+        bench.service.tell(FreePointers(me, PAGE, (other,)))
+        assert await tokens_of(anew) == [await _alone([7, 8])]
+
+
 async def test_urgent_passes_run_first_and_old_ones_are_not_forgotten() -> None:
     """Contract Q3: with a step for one pass at a time."""
     done: list[str] = []
