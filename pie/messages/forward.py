@@ -1,0 +1,54 @@
+"""A forward pass on its way to a model, and what comes back."""
+
+from __future__ import annotations
+
+import attrs
+
+from pie.ids import Pointer
+
+
+@attrs.frozen
+class Sample:
+    """An output slot that yields a token: `logits / temperature`, filters, draw (contract 6)."""
+
+    index: int
+    temperature: float
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+
+
+@attrs.frozen
+class Rank:
+    """An output slot that yields the `k` most probable tokens with their probabilities."""
+
+    index: int
+    temperature: float
+    k: int
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class ForwardPass:
+    """A validated pass, frozen by `execute`. Lists are never changed after that.
+
+    `inputs[i]` is a token id, or `-1 - pointer` for an embedding slot. Input i is written to slot
+    `length - len(inputs) + i` of the pages, and sees the slots up to its own but for what
+    `masks[i]` (runs: attend, hide, attend, ...) hides; no mask, or an empty row, hides nothing.
+    """
+
+    inputs: tuple[int, ...]
+    positions: tuple[int, ...]
+    pages: tuple[Pointer, ...]
+    length: int
+    masks: tuple[tuple[int, ...], ...] | None = None
+    outputs: tuple[Sample | Rank, ...] = ()
+    stored: tuple[tuple[int, Pointer], ...] = ()
+    """(input index, embedding slot) pairs that receive the final hidden state."""
+
+
+@attrs.frozen
+class PassResult:
+    """Sampled tokens and distributions of a finished pass, each in slot order."""
+
+    tokens: list[int]
+    distributions: list[tuple[list[int], list[float]]]
