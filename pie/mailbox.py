@@ -68,7 +68,7 @@ async def ask(address: trio.MemorySendChannel[Any], question: Ask[T]) -> T:
     try:
         await address.send(question)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        raise Closed(f"nobody answers {type(question).__name__}: the actor has ended") from None
+        question.reply.fail(_ended(question))
     return await question.reply.wait()
 
 
@@ -78,7 +78,11 @@ def tell(address: trio.MemorySendChannel[Any], message: object) -> None:
         address.send_nowait(message)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         if isinstance(message, Ask):
-            message.reply.fail(Closed(f"{type(message).__name__}: the actor has ended"))
+            message.reply.fail(_ended(message))
+
+
+def _ended(question: Ask[Any]) -> Closed:
+    return Closed(f"nobody answers {type(question).__name__}: the actor has ended")
 
 
 @contextmanager
@@ -107,4 +111,4 @@ def draining(mailbox: trio.MemoryReceiveChannel[Any]) -> Iterator[None]:
         mailbox.close()
         for message in left:
             if isinstance(message, Ask) and not message.reply.ready():
-                message.reply.fail(Closed(f"{type(message).__name__}: the actor has ended"))
+                message.reply.fail(_ended(message))

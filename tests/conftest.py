@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
+
+from pie.actors import supervisor
+from pie.mailbox import Reply
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,3 +41,47 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _no_hidden_bugs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test in which a host call had a bug of ours, even if nobody looked at its guest.
+
+    A test that makes such a bug on purpose carries the mark `makes_a_bug`.
+    """
+    found: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    listener = Listener(logging.ERROR)
+    supervisor.log.addHandler(listener)
+    yield
+    supervisor.log.removeHandler(listener)
+    if request.node.get_closest_marker("makes_a_bug") is None:
+        assert found == []
+
+
+RUN_ACTORS = {"actors", "e2e", "engine", "inferlets"}
+"""Folders of tests in which whole actors live and end."""
+
+
+@pytest.fixture(autouse=True)
+def _every_question_answered(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Whatever actors were asked is answered when they have ended, if only with "has ended"."""
+    if request.path.parent.name not in RUN_ACTORS:
+        yield
+        return
+    asked: list[Reply[Any]] = []
+    make = Reply.__init__
+
+    def remember(self: Reply[Any]) -> None:
+        make(self)
+        asked.append(self)
+
+    monkeypatch.setattr(Reply, "__init__", remember)
+    yield
+    assert sum(not reply.ready() for reply in asked) == 0, "questions that were never answered"

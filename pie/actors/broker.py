@@ -136,6 +136,7 @@ class Broker:
         line = inbox.texts if isinstance(receive, Receive) else inbox.blobs
         if receive in line.wanted:
             line.wanted.remove(receive)
+            receive.reply.fail(Closed("the receive was dropped"))
         elif receive.reply.ready() and receive.reply.error is None:
             content = receive.reply.take()
             line.arrived.appendleft(content)

@@ -1,0 +1,195 @@
+"""How instances end, and that each says so exactly once (contract G3, R10, X0)."""
+
+from __future__ import annotations
+
+import inferlet
+import pytest
+import trio
+from inferlet.native import HOST
+
+from pie.config import EngineConfig
+from pie.errors import Closed, UsageError
+from pie.guest.host import HostInterface
+from pie.guest.instance import Instance
+from pie.guest.interfaces import ALL
+from pie.ids import EventCode
+from pie.programs import NativeProgram
+from pie.testing import HashModel, SimulatedModel, outcome_of, run_native, simulated_engine
+
+
+async def _waits_for_ever(_: list[str]) -> None:
+    await trio.sleep_forever()
+
+
+async def test_a_returned_text_is_the_completed_event() -> None:
+    async def main(args: list[str]) -> str:
+        return " ".join(args)
+
+    async with simulated_engine() as engine:
+        outcome = await run_native(engine, main, ["a", "b"])
+
+    assert (outcome.event.code, outcome.event.text) == (EventCode.COMPLETED, "a b")
+
+
+async def test_an_error_result_is_an_exception_with_exactly_its_text() -> None:
+    async def main(_: list[str]) -> str:
+        raise inferlet.Failure("no such city")
+
+    async with simulated_engine() as engine:
+        outcome = await run_native(engine, main)
+
+    assert (outcome.event.code, outcome.event.text) == (EventCode.EXCEPTION, "no such city")
+
+
+@pytest.mark.makes_a_bug
+async def test_our_own_bug_ends_that_guest_with_a_reference(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Event 4; the traceback is logged under the same reference, and the engine goes on."""
+    broken = HostInterface("inferlet:core/runtime")
+    broken.functions.update(next(i for i in ALL if i.name == broken.name).functions)
+    del broken.functions["get-version"]
+
+    @broken.function("get-version")
+    def get_version(instance: Instance) -> str:
+        return str(1 // 0)
+
+    async def main(_: list[str]) -> None:
+        await HOST.get().call("inferlet:core/runtime", "get-version")
+
+    async with simulated_engine() as engine:
+        program = NativeProgram(main, [broken, *(i for i in ALL if i.name != broken.name)])
+        outcome = await outcome_of(await engine.launch(program))
+        assert (await run_native(engine, _hello)).text == "hello"
+
+    assert outcome.event.code is EventCode.SERVER_ERROR
+    reference = outcome.event.text.split("reference ")[1].split(":")[0]
+    (record,) = caplog.records
+    assert reference in record.getMessage()
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+async def _hello(_: list[str]) -> str:
+    return "hello"
+
+
+async def test_a_request_for_memory_that_can_never_fit_is_event_5() -> None:
+    """Contract R5: with both numbers; the engine goes on."""
+
+    async def main(_: list[str]) -> None:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("x" * 100)
+        await context.flush()
+
+    async with simulated_engine(SimulatedModel(HashModel(pages=4))) as engine:
+        outcome = await run_native(engine, main)
+        assert (await run_native(engine, _hello)).text == "hello"
+
+    assert outcome.event.code is EventCode.OUT_OF_RESOURCES
+    assert "holds 0 KV pages and asks for 7 more, the pool has 4" in outcome.event.text
+
+
+async def test_a_terminated_instance_is_gone_when_terminate_returns() -> None:
+    async with simulated_engine() as engine:
+        launched = await engine.launch(NativeProgram(_waits_for_ever))
+        await engine.terminate(launched.instance, "enough")
+        assert await engine.instances() == []
+        with pytest.raises(UsageError, match="is not running"):
+            await engine.terminate(launched.instance)
+
+    event = (await outcome_of(launched)).event
+    assert (event.code, event.text) == (EventCode.ABORTED, "enough")
+
+
+async def test_leaving_the_engine_ends_its_instances_with_an_event() -> None:
+    async with simulated_engine() as engine:
+        launched = await engine.launch(NativeProgram(_waits_for_ever))
+
+    event = (await outcome_of(launched)).event
+    assert (event.code, event.text) == (EventCode.ABORTED, "the engine is shutting down")
+
+
+async def test_cancelling_the_engine_ends_its_instances_with_an_event() -> None:
+    with trio.move_on_after(1):
+        async with simulated_engine() as engine:
+            launched = await engine.launch(NativeProgram(_waits_for_ever))
+            await trio.sleep_forever()
+
+    assert (await outcome_of(launched)).event.code is EventCode.ABORTED
+
+
+async def test_an_ended_engine_answers_that_it_has_ended() -> None:
+    async with simulated_engine() as engine:
+        pass
+
+    with pytest.raises(Closed):
+        await engine.launch(NativeProgram(_hello))
+
+
+async def test_more_instances_than_allowed_are_refused() -> None:
+    async with simulated_engine(config=EngineConfig(max_instances=2)) as engine:
+        for _ in range(2):
+            await engine.launch(NativeProgram(_waits_for_ever))
+        with pytest.raises(UsageError, match="2 instances are running, the limit"):
+            await engine.launch(NativeProgram(_hello))
+
+
+async def test_launches_have_reproducible_identities_and_seeds() -> None:
+    """Contract S3: derived from the engine's seed and the launch number of that user."""
+
+    async def draw(_: list[str]) -> str:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("x")
+        return (await context.generate(max_tokens=20, ignore_eos=True)).text
+
+    async def texts(seed: int, users: list[str]) -> list[tuple[str, str]]:
+        async with simulated_engine(config=EngineConfig(seed=seed)) as engine:
+            found = []
+            for user in users:
+                launched = await engine.launch(NativeProgram(draw), user=user)
+                found.append((launched.uuid, (await outcome_of(launched)).text))
+        return found
+
+    first = await texts(1, ["ann", "ann", "bob"])
+
+    assert len(set(first)) == 3
+    assert await texts(1, ["bob", "ann", "ann"]) == [first[2], first[0], first[1]]
+    assert await texts(2, ["ann"]) != first[:1]
+
+
+async def test_a_slow_client_slows_only_its_own_instance() -> None:
+    """Contract X4: nothing is lost."""
+
+    async def chatty(_: list[str]) -> str:
+        for number in range(1000):
+            await inferlet.send(str(number))
+        return "done"
+
+    async with simulated_engine() as engine:
+        slow = await engine.launch(NativeProgram(chatty))
+        fast = await outcome_of(await engine.launch(NativeProgram(chatty)))
+        assert [d.instance for d in await engine.instances()] == [slow.instance]
+        late = await outcome_of(slow)
+
+    assert late.messages == fast.messages == tuple(map(str, range(1000)))
+
+
+async def test_messages_reach_an_instance_in_order_and_end_with_the_input() -> None:
+    async def echo(_: list[str]) -> str:
+        got = [await inferlet.receive() for _ in range(3)]
+        await inferlet.send(" ".join(got))
+        return await inferlet.receive()
+
+    async with simulated_engine() as engine:
+        launched = await engine.launch(NativeProgram(echo))
+        for text in ("a", "b", "c"):
+            await engine.send(launched.instance, text)
+        engine.end_input(launched.instance)
+        outcome = await outcome_of(launched)
+
+    assert outcome.messages == ("a b c",)
+    assert (outcome.event.code, outcome.event.text) == (
+        EventCode.EXCEPTION,
+        "no client will send",
+    )
