@@ -108,7 +108,12 @@ async def _send(engine: Engine, instance: InstanceId, text: str) -> None:
 
 def _is_ours_to_read(source: int) -> bool:
     """A job in the background would be stopped if it read from its terminal."""
-    return not os.isatty(source) or os.tcgetpgrp(source) == os.getpgrp()
+    if not os.isatty(source):
+        return True
+    try:
+        return os.tcgetpgrp(source) == os.getpgrp()
+    except OSError:  # a terminal that does not control us cannot stop us either
+        return True
 
 
 async def lines(source: int, limit: int) -> AsyncIterator[str]:

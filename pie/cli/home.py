@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -11,6 +13,8 @@ from pie.errors import UsageError
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The model of `pie run`, fetched when it is first needed."""
+CACHE_BYTES = 2 << 30
+"""What each part of the cache may hold: about a hundred built inferlets."""
 
 
 @attrs.frozen
@@ -28,6 +32,16 @@ class Home:
     def compiled(self) -> Path:
         """Machine code of components; executed, so nobody else may write there."""
         return self.path / "cache" / "compiled"
+
+    def prune(self, limit: int = CACHE_BYTES) -> None:
+        """Delete the oldest files of a part of the cache that holds more than `limit` bytes."""
+        for part in (self.built, self.compiled):
+            files = sorted(_files(part), reverse=True)
+            total = 0
+            for _, size, path in files:
+                total += size
+                if total > limit:
+                    path.unlink(missing_ok=True)
 
 
 def open_home() -> Home:
@@ -48,3 +62,11 @@ def _home_path() -> Path:
     # The XDG specification says that a relative path there is to be ignored.
     cache = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "pie"
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Time of the last change, bytes and path of each file; other processes may delete some."""
+    for path in folder.glob("*"):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            yield status.st_mtime, status.st_size, path

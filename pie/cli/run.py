@@ -73,6 +73,7 @@ async def _run(options: Options, home: Home) -> int:
     try:
         with progress() as say:
             program, runner = await _prepare(options, home, host, say)
+        home.prune()
         view = Json() if options.json else Stream(show_figures=options.stats)
         async with open_engine([ThreadedModel(runner)]) as engine:
             return await serve_client(

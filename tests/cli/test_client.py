@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -209,3 +210,16 @@ async def test_a_message_longer_than_the_limit_is_refused() -> None:
             allow_unwrapped=True,
         ):
             await serve(engine, collect, Recorder(), b"x" * 101)
+
+
+async def test_a_terminal_that_is_not_our_own_is_read() -> None:
+    """Asking it for its foreground job fails, and reading from it cannot stop us."""
+    ours, terminal = pty.openpty()
+    os.write(ours, b"typed\nquit\n")
+    view = Recorder()
+    async with simulated_engine() as engine:
+        code = await serve_client(engine, NativeProgram(collect), (), view, source=terminal)
+    os.close(ours)
+    os.close(terminal)
+
+    assert (code, view.event) == (0, (EventCode.COMPLETED, "typed,quit"))

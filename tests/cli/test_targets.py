@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from pie.cli import targets
-from pie.cli.home import open_home
+from pie.cli.home import Home, open_home
 from pie.errors import UsageError
 
 
@@ -70,3 +71,19 @@ def test_a_home_is_chosen_by_the_environment(
     monkeypatch.setenv("PIE_HOME", "here")
     assert open_home().path == Path.cwd() / "here"
     assert (Path.cwd() / "here").is_dir()
+
+
+def test_the_cache_forgets_the_oldest_first(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for part in (home.built, home.compiled):
+        part.mkdir(parents=True)
+        for age, name in enumerate(("new", "middle", "old")):
+            (part / name).write_bytes(bytes(100))
+            os.utime(part / name, (1e9 - age, 1e9 - age))
+
+    home.prune(300)
+    assert len(list(home.built.iterdir())) == 3
+
+    home.prune(250)
+    assert {path.name for path in home.built.iterdir()} == {"new", "middle"}
+    assert {path.name for path in home.compiled.iterdir()} == {"new", "middle"}

@@ -1,0 +1,115 @@
+"""On a terminal: progress that vanishes, typed lines, Ctrl-C, and jobs in the background."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from .support import COMMAND, PROBE, environment
+
+pytestmark = pytest.mark.slow
+
+
+# Makes its stdin the terminal that controls it, as a login does, and becomes the command.
+LOGIN = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+@attrs.define
+class Terminal:
+    """A process whose terminal we hold the other end of."""
+
+    process: subprocess.Popen[bytes]
+    descriptor: int
+    seen: str = ""
+
+    def read_until(self, text: str) -> None:
+        """Read until `text` is on the screen; the process may not end before."""
+        while text not in self.seen:
+            self.seen += os.read(self.descriptor, 4096).decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def end(self) -> int:
+        """Read the rest; the exit code."""
+        try:
+            while data := os.read(self.descriptor, 4096):
+                self.seen += data.decode(errors="replace")
+        except OSError:  # EIO: nobody holds the other end any more
+            pass
+        return self.process.wait()
+
+
+@contextmanager
+def on_a_terminal(*command: str | Path) -> Iterator[Terminal]:
+    """Run `command` as the foreground job of a new terminal."""
+    descriptor, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOGIN, *map(str, command)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        env=environment() | {"TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    try:
+        yield Terminal(process, descriptor)
+    finally:
+        os.close(descriptor)
+        process.kill()
+        process.wait()
+
+
+def test_progress_is_shown_and_taken_away(shared_home: Path, tiny_model: Path) -> None:
+    with on_a_terminal(*COMMAND, "run", PROBE, "--model", tiny_model, "--", "say", "42") as screen:
+        assert screen.end() == 0
+
+    assert "compiling probe-" in screen.seen
+    assert f"loading {tiny_model}" in screen.seen.replace("\r\n", "")
+    last = re.split(r"\x1b\[2K", screen.seen)[-1]
+    assert re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", last).strip() == "42"
+
+
+def test_typed_lines_are_messages_and_ctrl_c_ends_it(shared_home: Path, tiny_model: Path) -> None:
+    with on_a_terminal(*COMMAND, "run", PROBE, "--model", tiny_model, "--", "echo") as screen:
+        screen.read_until("loading")
+        screen.type("hello\n")
+        screen.read_until("echo hello")
+        screen.type("\x03")
+        assert screen.end() == 128 + signal.SIGINT
+
+    assert "pie: aborted: interrupted by SIGINT" in screen.seen
+    assert "Traceback" not in screen.seen
+
+
+def test_a_job_in_the_background_is_not_stopped_by_its_terminal(
+    shared_home: Path, tiny_model: Path
+) -> None:
+    """Reading there would stop it for ever, with nothing to see."""
+    job = [*COMMAND, "run", str(PROBE), "--model", str(tiny_model), "--", "echo"]
+    code = (
+        "import os, subprocess, sys\n"
+        f"job = subprocess.Popen({job!r}, process_group=0)\n"
+        "status = os.waitid(os.P_PID, job.pid, os.WEXITED | os.WSTOPPED)\n"
+        "print('stopped' if status.si_code == os.CLD_STOPPED else f'ended {status.si_status}')\n"
+        "job.kill()\n"
+    )
+    with on_a_terminal(sys.executable, "-c", code) as screen:
+        screen.end()
+
+    assert "pie: no client will send" in screen.seen
+    assert "ended 1" in screen.seen
