@@ -81,7 +81,7 @@ async def _all(engine: Engine, program: Any, guests: int, tokens: int) -> None:
             nursery.start_soon(outcome_of, await engine.launch(program, [str(tokens)]))
 
 
-async def _latency(worst: list[float]) -> None:
+async def measure_latency(worst: list[float]) -> None:
     """How late a task runs that wants to run every 2 ms."""
     while True:
         due = time.perf_counter() + 0.002
@@ -95,7 +95,7 @@ async def measure(program: Any, guests: int, tokens: int) -> dict[str, float]:
     async with open_engine([InstantModel(HashModel(pages=1 << 16).info)]) as engine:
         await _all(engine, program, 1, 4)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_latency, late)
+            nursery.start_soon(measure_latency, late)
             began = time.process_time()
             await _all(engine, program, guests, tokens)
             took = time.process_time() - began
