@@ -200,6 +200,21 @@ def test_an_interruption_while_loading_is_quiet(started: Started) -> None:
     assert process.returncode == 130
 
 
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    """It takes the longest of all, and is not waited for."""
+    (tmp_path / "app.py").write_text("async def main(args): return ''\n")
+    home = tmp_path / "home"
+    with pie_process("run", tmp_path, "--model", tiny_model, home=home) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+
+    assert (process.returncode, out, err) == (130, "", "")
+    assert not list(home.rglob("*.wasm"))
+
+
 def test_a_reader_that_goes_away_ends_it(started: Started) -> None:
     with started("flood") as process:
         assert process.stdout is not None
