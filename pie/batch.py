@@ -71,6 +71,16 @@ class Batch:
     mask_starts: Ints = attrs.field(factory=lambda: ints([0]), eq=False)
     """[masked rows + 1] first run of each masked row in `mask_runs`."""
 
+    # Adapters: LoRA on q, k and v of all rows of a pass. Empty arrays: no pass has one.
+    adapters: Ints = _no_ints()
+    """[passes] adapter slot, or -1."""
+    noisy: NDArray[np.bool_] = attrs.field(factory=lambda: np.zeros(0, dtype=np.bool_), eq=False)
+    """[passes] whether the adapter is perturbed by the noise of the pass's seed (`zo`)."""
+    noise_seeds: NDArray[np.int64] = attrs.field(
+        factory=lambda: np.zeros(0, dtype=np.int64), eq=False
+    )
+    """[passes]"""
+
     # Page and slot maintenance, done first, in this order.
     cleared_pages: Ints = _no_ints()
     cleared_embeddings: Ints = _no_ints()
@@ -124,6 +134,60 @@ class BatchResult:
     """[ranked] False where the logits were not finite."""
 
 
+@attrs.frozen(eq=False)
+class UploadAdapter:
+    """Put a LoRA adapter (safetensors bytes that `AdapterSupport.check` accepts) into a slot."""
+
+    slot: int
+    data: bytes
+
+
+@attrs.frozen(eq=False)
+class DownloadAdapter:
+    """The adapter in a slot as safetensors bytes; without noise."""
+
+    slot: int
+
+
+@attrs.frozen(eq=False)
+class InitializeAdapter:
+    """Start an evolution strategy in a slot (contract X8, `inferlet:zo/evolve`)."""
+
+    slot: int
+    rank: int
+    alpha: float
+    population_size: int
+    mu_fraction: float
+    initial_sigma: float
+
+
+@attrs.frozen(eq=False)
+class UpdateAdapter:
+    """One step of the evolution strategy: the scores that the noise of these seeds got."""
+
+    slot: int
+    scores: tuple[float, ...]
+    seeds: tuple[int, ...]
+    max_sigma: float
+
+
+AdapterCommand: TypeAlias = UploadAdapter | DownloadAdapter | InitializeAdapter | UpdateAdapter
+
+
+class AdapterSupport(Protocol):
+    """What a model can do with adapters; its methods may be called from any thread."""
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def max_rank(self) -> int: ...
+
+    def check(self, data: bytes, /) -> None:
+        """Raise GuestError, naming what is wrong, unless `data` is an adapter for this model."""
+        ...
+
+
 class Tokenizer(Protocol):
     """Text to token ids and back (contract X2). Called from worker threads, too."""
 
@@ -159,6 +223,8 @@ class ModelInfo:
     page_size: int
     pages: int
     embedding_slots: int
+    adapters: AdapterSupport | None = attrs.field(default=None, eq=False, repr=False)
+    """None: the model takes no adapters."""
     traits: tuple[str, ...] = ("input_text", "tokenize", "output_text", "allocate", "forward")
     description: str = ""
     prompt_template: str = ""
@@ -173,6 +239,21 @@ class ModelRunner(Protocol):
 
     def run(self, batch: Batch) -> BatchResult:
         """Run one step; blocks for its duration. Raises PassFailed if the batch is lost."""
+        ...
+
+    def read_pages(self, pages: Ints, /) -> NDArray[np.uint8]:
+        """The contents of KV pages as opaque bytes: [pages, page bytes], a copy."""
+        ...
+
+    def write_pages(self, pages: Ints, contents: NDArray[np.uint8], /) -> None:
+        """Put back, bit for bit, what `read_pages` of this model gave."""
+        ...
+
+    def adapt(self, command: AdapterCommand, /) -> bytes:
+        """Carry out a command on an adapter slot; bytes only of a download.
+
+        A slot that holds nothing: PassFailed for a download or update; passes use the bare model.
+        """
         ...
 
     def close(self) -> None: ...
