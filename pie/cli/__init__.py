@@ -39,6 +39,7 @@ def command(arguments: Sequence[str]) -> int:
 
 
 def _misused(error: typer.TyperException) -> int:
+    # typer exports the base of these classes only.
     if type(error).__name__ == "NoArgsIsHelpError":
         _say(error.format_message())
         return MISUSED

@@ -10,7 +10,7 @@ from pie.model.registry import MODELS
 from pie.model.store import HUB_PREFIX, pull, resolve
 
 from .home import DEFAULT_MODEL, Home
-from .progress import progress, say_lines
+from .progress import aloud, progress
 
 
 def show_models(home: Home) -> int:
@@ -29,12 +29,7 @@ def show_models(home: Home) -> int:
 def pull_model(name: str, home: Home) -> int:
     """Fetch a model and print where it is."""
     with progress() as say:
-
-        def tell(text: str) -> None:
-            say(text)
-            say_lines(text)
-
-        path = pull(name, home.path, tell)
+        path = pull(name, home.path, aloud(say))
     _print(str(path))
     return 0
 

@@ -19,7 +19,7 @@ def progress() -> Iterator[Say]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
@@ -29,7 +29,12 @@ def progress() -> Iterator[Say]:
         yield say
 
 
-def say_lines(text: str) -> None:
-    """For what takes minutes: a line, where no bar can be shown."""
-    if not sys.stderr.isatty():
+def aloud(say: Say) -> Say:
+    """`say`, for what takes minutes: where no bar can be shown, as lines."""
+    if sys.stderr.isatty():
+        return say
+
+    def write(text: str) -> None:
         sys.stderr.write(f"pie: {text}\n")
+
+    return write

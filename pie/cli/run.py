@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from pie.engine import ThreadedModel, open_engine
-from pie.errors import ModelError
+from pie.errors import ModelError, UsageError
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
 from pie.model import load
@@ -21,7 +21,7 @@ from pie.programs import WasmProgram
 
 from .client import serve_client
 from .home import DEFAULT_MODEL, Home
-from .progress import Say, progress, say_lines
+from .progress import Say, aloud, progress
 from .targets import component_of, find
 from .views import Json, Stream
 
@@ -61,6 +61,8 @@ def run_command(options: Options, home: Home) -> int:
 
 def _gather(options: Options, home: Home, say: Say) -> Ingredients:
     """Find, fetch and build; what can fail soon comes first."""
+    for text in (*options.arguments, *options.sends):
+        _check_text(text)
     place = find(options.target)
     model = _model_path(options.model, home, say)
     if place.is_dir():
@@ -70,19 +72,22 @@ def _gather(options: Options, home: Home, say: Say) -> Ingredients:
     return Ingredients(place.name, component, model)
 
 
+def _check_text(text: str) -> None:
+    """Bytes of a command line that are not UTF-8 arrive as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"not UTF-8, which an inferlet gets: {text!r}") from None
+
+
 def _model_path(name: str, home: Home, say: Say) -> Path:
     """Where the model is. The default one is fetched if need be."""
-
-    def tell(text: str) -> None:
-        say(text)
-        say_lines(text)
-
     try:
         return resolve(name, home.path)
     except ModelError:
         if name != DEFAULT_MODEL:
             raise
-    return pull(name, home.path, tell)
+    return pull(name, home.path, aloud(say))
 
 
 async def _interruptible(options: Options, ingredients: Ingredients, home: Home) -> int:

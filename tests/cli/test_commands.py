@@ -103,6 +103,20 @@ def test_text_completion_answers_with_the_real_model(pie: Pie) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_home")
+def test_a_run_repeats_itself_until_it_gets_another_seed(pie: Pie, tiny_model: Path) -> None:
+    def sampled(*options: str) -> str:
+        words = ("--raw", "--temperature", "2", "--max-tokens", "12", "--ignore-eos")
+        ran = pie("run", "text-completion", "--model", tiny_model, *options, "--", *words)
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    assert sampled() == sampled()
+    assert sampled("--seed", "5") == sampled("--seed", "5") != sampled()
+    assert sampled("--seed", "5") == sampled("--seed", "5", "--dtype", "float32")
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("home")
 def test_doctor_finds_this_machine_well_without_a_model(pie: Pie) -> None:
     ran = pie("doctor")

@@ -99,6 +99,12 @@ def test_an_unreadable_component_is_named(pie: Pie, tmp_path: Path, tiny_model: 
     assert "loop.wasm" in one_line(ran, 2)
 
 
+@pytest.mark.parametrize("line", [("--send", "\udcff"), ("--", "\udcff")])
+@pytest.mark.usefixtures("home")
+def test_arguments_that_are_not_text_are_refused(pie: Pie, line: tuple[str, str]) -> None:
+    assert "not UTF-8" in one_line(pie("run", PROBE, *line), 2)
+
+
 @pytest.mark.parametrize("name", ["nothing", "nothing.gguf", "hf:nothing", "hf:no/thing"])
 @pytest.mark.usefixtures("home")
 def test_an_unknown_model_is_named(pie: Pie, tmp_path: Path, name: str) -> None:
