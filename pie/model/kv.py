@@ -9,7 +9,9 @@ multiplied by zero (0 * NaN is NaN).
 from __future__ import annotations
 
 import attrs
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from .config import PAGE_SIZE, LlamaConfig
@@ -45,6 +47,19 @@ class KVCache:
         """Copy whole pages; all sources are read before a target is written."""
         paged = self._by_page()
         paged.index_copy_(3, targets, paged.index_select(3, sources))
+
+    def contents(self, pages: Tensor) -> NDArray[np.uint8]:
+        """All K and V of `pages` [n] as bytes: [n, page bytes], a copy."""
+        # Selected first, then transposed: torch is slow at the two in one.
+        copied = self._by_page().index_select(3, pages).movedim(3, 0)
+        return copied.flatten(1).numpy().view(np.uint8)
+
+    def put(self, pages: Tensor, contents: NDArray[np.uint8]) -> None:
+        """Store what `contents` gave, in any pages."""
+        paged = self._by_page().movedim(3, 0)
+        values = np.require(np.ascontiguousarray(contents).view(np.float32), None, ["A", "W"])
+        source = torch.from_numpy(values).view(len(contents), *paged.shape[1:])
+        paged.index_copy_(0, pages, source)
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values [rows, kv_heads, head_dim] at `slots` [rows]."""

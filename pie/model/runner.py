@@ -12,6 +12,7 @@ import attrs
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pie.batch import Batch, BatchResult, Ints, ModelInfo
@@ -75,6 +76,14 @@ class TorchRunner:
         with torch.inference_mode():
             self._maintain(batch)
             return self._logits(self._hidden(batch), rows)
+
+    def read_pages(self, pages: Ints, /) -> NDArray[np.uint8]:
+        with torch.inference_mode():
+            return self._cache.contents(_long(pages))
+
+    def write_pages(self, pages: Ints, contents: NDArray[np.uint8], /) -> None:
+        with torch.inference_mode():
+            self._cache.put(_long(pages), contents)
 
     def close(self) -> None:
         """Nothing to give back that the garbage collector does not."""

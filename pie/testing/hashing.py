@@ -108,6 +108,14 @@ class HashModel:
         self._embeddings[batch.stored_slots] = content[batch.stored_rows]
         return self._outputs(batch, content)
 
+    def read_pages(self, pages: Ints, /) -> NDArray[np.uint8]:
+        slots = np.ascontiguousarray(self._kv[:, pages].swapaxes(0, 1))
+        return slots.reshape(len(pages), 2 * self.info.page_size).view(np.uint8)
+
+    def write_pages(self, pages: Ints, contents: NDArray[np.uint8], /) -> None:
+        slots = np.ascontiguousarray(contents).view(np.uint64)
+        self._kv[:, pages] = slots.reshape(len(pages), 2, self.info.page_size).swapaxes(0, 1)
+
     def close(self) -> None:
         """Nothing to release."""
 
