@@ -58,8 +58,8 @@ class Owner:
     seed: int
     queues: dict[QueueId, CommandQueue] = attrs.field(factory=dict)
     unfinished: int = 0
-    unmet: PassFailed | None = None
-    """A failure the guest has not been told of (F7)."""
+    unmet: dict[QueueId, PassFailed] = attrs.field(factory=dict)
+    """The last failure on each queue that the guest has not been told of (F7)."""
     draining: EndInstance | None = None
 
 
@@ -216,6 +216,9 @@ class Scheduler:
             return
         if message.drain:
             owner.draining = message
+            # Its passes refer to what they need; one of them may wait for a page it held.
+            self._table.drop_handles(message.instance)
+            self._changed.set()
             self._finish_draining(message.instance)
             return
         if owner.draining is not None:
@@ -243,8 +246,8 @@ class Scheduler:
             return
         reply = owner.draining.reply
         self._forget(instance)
-        if owner.unmet is not None:
-            reply.fail(owner.unmet)
+        if owner.unmet:
+            reply.fail(next(iter(owner.unmet.values())))
         else:
             reply.answer(None)
 
@@ -316,7 +319,7 @@ class Scheduler:
             self._fail_dependents(work, needing)
             spoil(work, work.error, self._page_size)
             if owner is not None and isinstance(work.error, PassFailed):
-                owner.unmet = work.error
+                owner.unmet[work.queue] = work.error
         if owner is not None:
             owner.unfinished -= 1
             self._advance(work.instance, work.queue)
@@ -336,7 +339,7 @@ class Scheduler:
             barrier: Synchronize = token
             barrier.reply.answer(good)
             if not good:
-                owner.unmet = None
+                owner.unmet.pop(queue, None)
 
     def _stats(self) -> ServiceStats:
         pages = self._table.pools[ResourceKind.KV_PAGE]

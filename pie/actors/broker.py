@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
+from collections import OrderedDict
 from typing import Any, assert_never
+from weakref import WeakKeyDictionary
 
 import attrs
 import trio
 
 from pie.errors import Closed, PieError, UsageError
 from pie.ids import InstanceId
-from pie.mailbox import Ask, answering, draining
+from pie.mailbox import Ask, answering, draining, receive_burst
 from pie.messages import (
     Broadcast,
     BrokerMessage,
@@ -34,20 +36,42 @@ INBOX_BYTES = 64 << 20
 class Line:
     """Contents of one kind for an instance, and the receives that wait for them, in order."""
 
-    arrived: deque[Any] = attrs.field(factory=deque)
-    wanted: deque[Ask[Any]] = attrs.field(factory=deque)
+    arrived: list[tuple[int, Any]] = attrs.field(factory=list)
+    """Heap of contents that nobody has received, by order of arrival."""
+    wanted: OrderedDict[Ask[Any], None] = attrs.field(factory=OrderedDict)
+    _given: WeakKeyDictionary[Ask[Any], int] = attrs.field(factory=WeakKeyDictionary)
+    """Which content each receive got, for as long as the guest has it."""
+    _count: int = 0
 
     def put(self, content: Any) -> bool:
-        """Hand `content` to the first receive; False if it has to wait for one."""
-        if self.wanted:
-            self.wanted.popleft().reply.answer(content)
-            return True
-        self.arrived.append(content)
-        return False
+        """Hand a new `content` to the first receive; False if it has to wait for one."""
+        self._count += 1
+        return self._hand_out(self._count, content)
+
+    def take(self, receive: Ask[Any]) -> Any:
+        """Answer `receive` with the first content that has arrived; gives that content."""
+        number, content = heapq.heappop(self.arrived)
+        self._give(receive, number, content)
+        return content
+
+    def put_back(self, receive: Ask[Any]) -> bool:
+        """Like `put`, with what a receive got that its guest has dropped, at its old place."""
+        return self._hand_out(self._given.pop(receive), receive.reply.take())
 
     def fail(self, error: PieError) -> None:
         while self.wanted:
-            self.wanted.popleft().reply.fail(error)
+            self.wanted.popitem(last=False)[0].reply.fail(error)
+
+    def _hand_out(self, number: int, content: Any) -> bool:
+        if self.wanted:
+            self._give(self.wanted.popitem(last=False)[0], number, content)
+            return True
+        heapq.heappush(self.arrived, (number, content))
+        return False
+
+    def _give(self, receive: Ask[Any], number: int, content: Any) -> None:
+        self._given[receive] = number
+        receive.reply.answer(content)
 
 
 @attrs.define(eq=False)
@@ -72,9 +96,10 @@ class Broker:
 
     async def run(self) -> None:
         with draining(self._mailbox):
-            async for message in self._mailbox:
-                with answering(message):
-                    self._handle(message)
+            while burst := await receive_burst(self._mailbox):
+                for message in burst:
+                    with answering(message):
+                        self._handle(message)
 
     def _handle(self, message: BrokerMessage) -> None:
         match message:
@@ -108,7 +133,7 @@ class Broker:
         inbox = self._inboxes.get(message.instance)
         if inbox is None:
             raise UsageError(f"instance {message.instance} is not running")
-        content, size = message.content, len(message.content)
+        content, size = message.content, _size(message.content)
         if inbox.waiting_bytes + size > INBOX_BYTES:
             raise UsageError(
                 f"instance {message.instance} has {inbox.waiting_bytes} bytes of messages it has "
@@ -121,13 +146,11 @@ class Broker:
 
     def _receive(self, inbox: Inbox, line: Line, message: Ask[Any]) -> None:
         if line.arrived:
-            content = line.arrived.popleft()
-            inbox.waiting_bytes -= len(content)
-            message.reply.answer(content)
+            inbox.waiting_bytes -= _size(line.take(message))
         elif inbox.ended:
             raise Closed("no client will send")
         else:
-            line.wanted.append(message)
+            line.wanted[message] = None
 
     def _cancel(self, instance: InstanceId, receive: Receive | ReceiveBlob) -> None:
         inbox = self._inboxes.get(instance)
@@ -135,12 +158,10 @@ class Broker:
             return
         line = inbox.texts if isinstance(receive, Receive) else inbox.blobs
         if receive in line.wanted:
-            line.wanted.remove(receive)
+            del line.wanted[receive]
             receive.reply.fail(Closed("the receive was dropped"))
-        elif receive.reply.ready() and receive.reply.error is None:
-            content = receive.reply.take()
-            line.arrived.appendleft(content)
-            inbox.waiting_bytes += len(content)
+        elif receive.reply.error is None and not line.put_back(receive):
+            inbox.waiting_bytes += _size(receive.reply.take())
 
     def _end_input(self, instance: InstanceId) -> None:
         inbox = self._inboxes.get(instance)
@@ -166,3 +187,7 @@ class Broker:
         entries[:] = [entry for entry in entries if entry[1] is not subscription]
         if not entries:
             self._topics.pop((inbox.user, topic), None)
+
+
+def _size(content: str | bytes) -> int:
+    return len(content.encode() if isinstance(content, str) else content)

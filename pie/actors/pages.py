@@ -35,6 +35,8 @@ class PageTable:
         self._lines: dict[ResourceKind, list[Request]] = {kind: [] for kind in self.pools}
         self._arrivals = 0
         self._exports: dict[ExportKey, Export] = {}
+        self._unwritten: dict[ExportKey, Export] = {}
+        """Those of them that wait for passes: the only ones the end of a pass may concern."""
         self._answers: list[Answer] = []
 
     # ------------------------------------------------------------------ instances
@@ -50,19 +52,23 @@ class PageTable:
         for line in self._lines.values():
             left += [r.token for r in line if r.instance == instance and r.copy is None]
             line[:] = [r for r in line if r.instance != instance or r.copy is not None]
-        for key, export in list(self._exports.items()):
+        for key, export in list(self._unwritten.items()):
             left += [token for importer, token in export.importers if importer == instance]
             export.importers = [i for i in export.importers if i[0] != instance]
-            if export.owner == instance and export.unwritten:
+            if export.owner == instance:
                 self._drop_export(key, "its exporter has ended")
+        self.drop_handles(instance)
         for kind in self.pools:
-            for resource in self._spaces.pop((instance, kind)).held.values():
-                resource.holders -= 1
-                self._reclaim(resource)
+            del self._spaces[instance, kind]
         del self._users[instance]
         gone = Closed(f"instance {instance} has ended")
         self._answers += [Answer(token, error=gone) for token in left]
         self._serve()
+
+    def drop_handles(self, instance: InstanceId) -> None:
+        """The instance lets go of all it holds; what its passes refer to stays for them."""
+        for kind in self.pools:
+            self.free(instance, kind, list(self._spaces[instance, kind].held))
 
     def holds(self, instance: InstanceId, kind: ResourceKind) -> int:
         """How many resources of a kind the instance has handles of."""
@@ -152,7 +158,9 @@ class PageTable:
         for resource in resources:
             resource.holders += 1
             unwritten |= self._writers(instance, resource)
-        self._exports[key] = Export(instance, resources, unwritten)
+        self._exports[key] = export = Export(instance, resources, unwritten)
+        if unwritten:
+            self._unwritten[key] = export
 
     def _writers(self, instance: InstanceId, resource: Resource) -> set[PendingPass]:
         found: set[PendingPass] = set()
@@ -193,6 +201,7 @@ class PageTable:
 
     def _drop_export(self, key: ExportKey, reason: str) -> None:
         export = self._exports.pop(key)
+        self._unwritten.pop(key, None)
         for _, token in export.importers:
             error = GuestError(f"import-resources: the export {key[2]!r} is gone: {reason} (R6)")
             self._answers.append(Answer(token, error=error))
@@ -262,7 +271,7 @@ class PageTable:
             else:
                 users[:] = [user for user in users if user[0] is not pending]
             self._reclaim(resource)
-        for key, export in list(self._exports.items()):
+        for key, export in list(self._unwritten.items()):
             if pending in export.unwritten:
                 export.unwritten.discard(pending)
                 self._after_write(key, export, pending)
@@ -272,6 +281,7 @@ class PageTable:
         if pending.error is not None:
             self._drop_export(key, f"a pass that should have written it failed: {pending.error}")
         elif not export.unwritten:
+            del self._unwritten[key]
             self._hand_out(export)
 
     # ------------------------------------------------------------------- the shell

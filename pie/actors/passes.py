@@ -126,7 +126,13 @@ def spoil(failed: PendingPass, error: PieError, page_size: int) -> None:
         _, first, end = failed.spans(page, index, page_size)
         if page in copied:
             first, end = 0, page_size
-        if first < end:
+        if first >= end:
+            continue
+        if page.spoiled is not None:  # what an earlier failure left is still not written
+            before, until, why = page.spoiled
+            error_of_first = why if before < first else error
+            page.spoiled = min(first, before), max(end, until), error_of_first
+        else:
             page.spoiled = first, end, error
 
 

@@ -1,0 +1,72 @@
+"""What is left of a pass that failed, and of an instance that has returned (contract F7, R10)."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from pie.batch import Batch, BatchResult
+from pie.errors import PassFailed
+from pie.ids import QueueId
+from pie.messages import EndInstance, ExportPointers, ReleaseExport, Synchronize
+from pie.testing import HashModel, SimulatedModel
+
+from .scheduling import PAGE, a_pass, scheduler_bench
+
+
+def _losing(model: HashModel, *lost: int) -> SimulatedModel:
+    """A model that loses the batches with these numbers."""
+
+    class Losing(SimulatedModel):
+        async def run(self, batch: Batch) -> BatchResult:
+            number = len(self.steps)
+            result = await super().run(batch)
+            if number in lost:
+                raise PassFailed("lost")
+            return result
+
+    return Losing(model)
+
+
+async def test_a_second_failure_does_not_hide_what_the_first_left_unwritten() -> None:
+    """The reader rewinds to slots that only the first of two failed passes should have written."""
+    model = _losing(HashModel(), 0)
+    async with scheduler_bench(model.model, run=model.run) as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, 1)
+        with pytest.raises(PassFailed, match="lost"):
+            await bench.submit(me, a_pass([1, 2, 3, 4], pages, 4)).reply.wait()
+        with pytest.raises(PassFailed, match="reads failed: lost"):
+            await bench.submit(me, a_pass([5], pages, 5)).reply.wait()
+        with pytest.raises(PassFailed, match="reads failed: lost"):
+            await bench.submit(me, a_pass([6], pages, 4)).reply.wait()
+
+
+async def test_a_barrier_tells_of_the_failures_of_its_own_queue_only() -> None:
+    """The guest returns without having met the failure on the other queue."""
+    model = _losing(HashModel(), 0)
+    async with scheduler_bench(model.model, run=model.run) as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, 2)
+        bench.submit(me, a_pass([1], pages[:1], 1, outputs=()), queue=0)
+        bench.submit(me, a_pass([1], pages[1:], 1, outputs=()), queue=1)
+        assert await bench.service.ask(Synchronize(me, QueueId(1))) is False
+        with pytest.raises(PassFailed, match="lost"):
+            await bench.service.ask(EndInstance(me, drain=True))
+
+
+async def test_a_returned_instance_does_not_wait_for_a_page_that_it_holds_itself() -> None:
+    """Contract R10: handles are gone at once, so there is room for the copy of its last pass."""
+    async with scheduler_bench(HashModel(pages=2)) as bench:
+        me = bench.open()
+        shared, _ = await bench.allocate(me, 2)
+        await bench.service.ask(ExportPointers(me, PAGE, (shared,), "kept"))
+        last = bench.submit(me, a_pass([1], [shared], 1))
+        with trio.fail_after(10):
+            await bench.service.ask(EndInstance(me, drain=True))
+        assert last.reply.take().tokens
+        other = bench.open(1)
+        bench.service.tell(ReleaseExport(other, PAGE, "kept"))
+        stats = await bench.stats()
+
+    assert stats.pages_free == 2
