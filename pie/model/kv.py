@@ -8,11 +8,15 @@ multiplied by zero (0 * NaN is NaN).
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from pie.batch import Ints
 
 from .config import PAGE_SIZE, LlamaConfig
 
@@ -48,18 +52,23 @@ class KVCache:
         paged = self._by_page()
         paged.index_copy_(3, targets, paged.index_select(3, sources))
 
-    def contents(self, pages: Tensor) -> NDArray[np.uint8]:
+    def contents(self, pages: Ints) -> NDArray[np.uint8]:
         """All K and V of `pages` [n] as bytes: [n, page bytes], a copy."""
-        # Selected first, then transposed: torch is slow at the two in one.
-        copied = self._by_page().index_select(3, pages).movedim(3, 0)
-        return copied.flatten(1).numpy().view(np.uint8)
+        copied = np.ascontiguousarray(self._page_first()[pages])
+        return copied.reshape(len(pages), math.prod(copied.shape[1:])).view(np.uint8)
 
-    def put(self, pages: Tensor, contents: NDArray[np.uint8]) -> None:
+    def put(self, pages: Ints, contents: NDArray[np.uint8]) -> None:
         """Store what `contents` gave, in any pages."""
-        paged = self._by_page().movedim(3, 0)
-        values = np.require(np.ascontiguousarray(contents).view(np.float32), None, ["A", "W"])
-        source = torch.from_numpy(values).view(len(contents), *paged.shape[1:])
-        paged.index_copy_(0, pages, source)
+        paged = self._page_first()
+        values = np.ascontiguousarray(contents).view(np.float32)
+        paged[pages] = values.reshape(len(pages), *paged.shape[1:])
+
+    def _page_first(self) -> NDArray[np.float32]:
+        """The cache as [pages + 1, layers, 2, kv_heads, PAGE_SIZE, head_dim], not a copy.
+
+        In NumPy, which moves pages 20 times as fast as torch's index_select does.
+        """
+        return np.moveaxis(self._by_page().numpy(), 3, 0)
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values [rows, kv_heads, head_dim] at `slots` [rows]."""

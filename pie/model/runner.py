@@ -78,12 +78,10 @@ class TorchRunner:
             return self._logits(self._hidden(batch), rows)
 
     def read_pages(self, pages: Ints, /) -> NDArray[np.uint8]:
-        with torch.inference_mode():
-            return self._cache.contents(_long(pages))
+        return self._cache.contents(pages)
 
     def write_pages(self, pages: Ints, contents: NDArray[np.uint8], /) -> None:
-        with torch.inference_mode():
-            self._cache.put(_long(pages), contents)
+        self._cache.put(pages, contents)
 
     def close(self) -> None:
         """Nothing to give back that the garbage collector does not."""
