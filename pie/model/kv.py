@@ -40,17 +40,13 @@ class KVCache:
         """A slot that is always zero."""
         return self.pages * PAGE_SIZE
 
-    def _by_page(self) -> Tensor:
-        *outer, _, dim = self.data.shape
-        return self.data.view(*outer, self.pages + 1, PAGE_SIZE, dim)
+    def clear(self, pages: Ints) -> None:
+        self._page_first()[pages] = 0.0
 
-    def clear(self, pages: Tensor) -> None:
-        self._by_page().index_fill_(3, pages, 0.0)
-
-    def copy(self, sources: Tensor, targets: Tensor) -> None:
+    def copy(self, sources: Ints, targets: Ints) -> None:
         """Copy whole pages; all sources are read before a target is written."""
-        paged = self._by_page()
-        paged.index_copy_(3, targets, paged.index_select(3, sources))
+        paged = self._page_first()
+        paged[targets] = paged[sources]
 
     def contents(self, pages: Ints) -> NDArray[np.uint8]:
         """All K and V of `pages` [n] as bytes: [n, page bytes], a copy."""
@@ -66,9 +62,11 @@ class KVCache:
     def _page_first(self) -> NDArray[np.float32]:
         """The cache as [pages + 1, layers, 2, kv_heads, PAGE_SIZE, head_dim], not a copy.
 
-        In NumPy, which moves pages 20 times as fast as torch's index_select does.
+        In NumPy, which moves pages 20 to 100 times as fast as torch's index functions.
         """
-        return np.moveaxis(self._by_page().numpy(), 3, 0)
+        *outer, _, dim = self.data.shape
+        paged = self.data.view(*outer, self.pages + 1, PAGE_SIZE, dim)
+        return np.moveaxis(paged.numpy(), 3, 0)
 
     def write(self, layer: int, slots: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values [rows, kv_heads, head_dim] at `slots` [rows]."""

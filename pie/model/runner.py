@@ -88,11 +88,11 @@ class TorchRunner:
 
     def _maintain(self, batch: Batch) -> None:
         if len(batch.cleared_pages):
-            self._cache.clear(_long(batch.cleared_pages))
+            self._cache.clear(batch.cleared_pages)
         if len(batch.cleared_embeddings):
             self._embeddings.index_fill_(0, _long(batch.cleared_embeddings), 0.0)
         if len(batch.copy_sources):
-            self._cache.copy(_long(batch.copy_sources), _long(batch.copy_targets))
+            self._cache.copy(batch.copy_sources, batch.copy_targets)
 
     def _hidden(self, batch: Batch) -> Tensor:
         """Last hidden states of the rows, before the last norm: [aligned rows, hidden]."""
