@@ -249,6 +249,10 @@ class ModelRunner(Protocol):
         """Put back, bit for bit, what `read_pages` of this model gave."""
         ...
 
+    def read_embeddings(self, slots: Ints, /) -> Floats:
+        """The vectors in embedding slots: [slots, hidden], a copy."""
+        ...
+
     def adapt(self, command: AdapterCommand, /) -> bytes:
         """Carry out a command on an adapter slot; bytes only of a download.
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import attrs
 import trio
@@ -18,10 +18,10 @@ import trio
 from .activity import Activity
 from .actors.batching import Scheduler
 from .actors.broker import Broker
-from .actors.executor import Executor
+from .actors.executor import Device, Executor
 from .actors.store import KeyValues, MemoryKeyValues, SqliteKeyValues, Store
 from .actors.supervisor import Supervisor
-from .batch import Batch, BatchResult, ModelInfo, ModelRunner
+from .batch import Batch, BatchResult, ModelRunner
 from .config import EngineConfig
 from .guest.instance import Instance
 from .ids import InstanceId
@@ -29,6 +29,7 @@ from .mailbox import ask, tell
 from .messages import (
     BrokerMessage,
     DescribeService,
+    ExecutorMessage,
     InstanceDescription,
     Launch,
     LaunchContext,
@@ -38,7 +39,6 @@ from .messages import (
     NoMoreInput,
     Refused,
     Returned,
-    RunBatch,
     SchedulerMessage,
     SendToInstance,
     ServiceStats,
@@ -48,28 +48,20 @@ from .messages import (
 )
 from .offload import Offload, in_thread
 
-
-class EngineModel(Protocol):
-    """A loaded model as the engine uses it."""
-
-    @property
-    def info(self) -> ModelInfo: ...
-
-    async def run(self, batch: Batch) -> BatchResult: ...
+T = TypeVar("T")
 
 
 @attrs.frozen
 class ThreadedModel:
-    """A ModelRunner whose steps run in a worker thread."""
+    """A loaded model whose work is done in a worker thread."""
 
     runner: ModelRunner
 
-    @property
-    def info(self) -> ModelInfo:
-        return self.runner.info
-
     async def run(self, batch: Batch) -> BatchResult:
         return await trio.to_thread.run_sync(self.runner.run, batch)
+
+    async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
+        return await trio.to_thread.run_sync(method, *arguments)
 
 
 class GuestProgram(Protocol):
@@ -139,7 +131,7 @@ def _start_actor(actors: trio.Nursery, run: Callable[[], Awaitable[None]]) -> No
 
 @asynccontextmanager
 async def open_engine(
-    models: Sequence[EngineModel],
+    models: Sequence[Device],
     config: EngineConfig | None = None,
     *,
     offload: Offload = in_thread,
@@ -186,7 +178,7 @@ async def open_engine(
 
 def _start_service(
     index: int,
-    model: EngineModel,
+    model: Device,
     config: EngineConfig,
     start: Callable[[Callable[[], Awaitable[None]]], None],
 ) -> ModelService:
@@ -194,11 +186,11 @@ def _start_service(
     # The mailbox holds at most what the instances' limits allow; see SchedulerMessage.
     scheduler, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
     # One batch runs while the next is gathered: a deeper queue could not be reordered any more.
-    executor, batches = trio.open_memory_channel[RunBatch](0)
+    executor, batches = trio.open_memory_channel[ExecutorMessage](0)
     activity = Activity()
-    start(Executor(batches, model.run).run)
-    start(Scheduler(mailbox, executor, model.info, activity, config.scheduling).run)
-    return ModelService(index=index, info=model.info, scheduler=scheduler, activity=activity)
+    start(Executor(batches, model).run)
+    start(Scheduler(mailbox, executor, model.runner.info, activity, config.scheduling).run)
+    return ModelService(index=index, info=model.runner.info, scheduler=scheduler, activity=activity)
 
 
 @attrs.frozen

@@ -25,6 +25,7 @@ from pie.messages import (
     AllocatePointers,
     DescribeService,
     EndInstance,
+    ExecutorMessage,
     ExportPointers,
     FreePointers,
     ImportPointers,
@@ -92,7 +93,7 @@ class Scheduler:
     def __init__(
         self,
         mailbox: trio.MemoryReceiveChannel[SchedulerMessage],
-        executor: trio.MemorySendChannel[RunBatch],
+        executor: trio.MemorySendChannel[ExecutorMessage],
         info: ModelInfo,
         activity: Activity,
         config: Scheduling,

@@ -1,30 +1,60 @@
-"""Runs a model's batches, one at a time, wherever the model lives."""
+"""Runs a model's work, one piece at a time, wherever the model lives."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import Protocol, TypeVar, assert_never
 
 import attrs
 import trio
 
-from pie.batch import Batch, BatchResult
+from pie.batch import Batch, BatchResult, ModelRunner
 from pie.mailbox import answering, draining
-from pie.messages import RunBatch
+from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatch, WritePages
 
-RunModel: TypeAlias = Callable[[Batch], Awaitable[BatchResult]]
-"""One step of a model; raises PassFailed when the batch is lost."""
+T = TypeVar("T")
+
+
+class Device(Protocol):
+    """A loaded model, and how its methods are called without holding up the loop."""
+
+    @property
+    def runner(self) -> ModelRunner: ...
+
+    async def run(self, batch: Batch) -> BatchResult:
+        """One step; raises PassFailed when the batch is lost."""
+        ...
+
+    async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
+        """Call another method of the runner."""
+        ...
 
 
 @attrs.define(eq=False)
 class Executor:
-    """The only one that calls a model. Anything but PassFailed out of it stops the engine."""
+    """The only one that calls a model. Anything but a PieError out of it stops the engine."""
 
-    _mailbox: trio.MemoryReceiveChannel[RunBatch]
-    _run_model: RunModel
+    _mailbox: trio.MemoryReceiveChannel[ExecutorMessage]
+    _device: Device
 
     async def run(self) -> None:
         with draining(self._mailbox):
             async for message in self._mailbox:
                 with answering(message):
-                    message.reply.answer(await self._run_model(message.batch))
+                    await self._handle(message)
+
+    async def _handle(self, message: ExecutorMessage) -> None:
+        runner, apply = self._device.runner, self._device.apply
+        match message:
+            case RunBatch(batch):
+                message.reply.answer(await self._device.run(batch))
+            case ReadPages(pages):
+                message.reply.answer(await apply(runner.read_pages, pages))
+            case WritePages(pages, contents):
+                message.reply.answer(await apply(runner.write_pages, pages, contents))
+            case ReadEmbeddings(slots):
+                message.reply.answer(await apply(runner.read_embeddings, slots))
+            case Adapt(command):
+                message.reply.answer(await apply(runner.adapt, command))
+            case _:
+                assert_never(message)

@@ -40,7 +40,22 @@ from .broker import (
     Unsubscribe as Unsubscribe,
 )
 from .executor import (
+    Adapt as Adapt,
+)
+from .executor import (
+    ExecutorMessage as ExecutorMessage,
+)
+from .executor import (
+    ReadEmbeddings as ReadEmbeddings,
+)
+from .executor import (
+    ReadPages as ReadPages,
+)
+from .executor import (
     RunBatch as RunBatch,
+)
+from .executor import (
+    WritePages as WritePages,
 )
 from .forward import (
     ForwardPass as ForwardPass,

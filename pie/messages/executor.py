@@ -1,15 +1,51 @@
-"""To an executor."""
+"""To an executor. Answers are PassFailed when the device lost the work."""
 
 from __future__ import annotations
 
-import attrs
+from typing import TypeAlias
 
-from pie.batch import Batch, BatchResult
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints
 from pie.mailbox import Ask
 
 
 @attrs.frozen(eq=False)
 class RunBatch(Ask[BatchResult]):
-    """Run one batch; fails with PassFailed when it is lost."""
+    """Run one batch."""
 
     batch: Batch
+
+
+@attrs.frozen(eq=False)
+class ReadPages(Ask[NDArray[np.uint8]]):
+    """The contents of KV pages: [pages, page bytes]."""
+
+    pages: Ints
+
+
+@attrs.frozen(eq=False)
+class WritePages(Ask[None]):
+    """Put contents back into KV pages, which may be others than they came from."""
+
+    pages: Ints
+    contents: NDArray[np.uint8]
+
+
+@attrs.frozen(eq=False)
+class ReadEmbeddings(Ask[Floats]):
+    """The vectors in embedding slots: [slots, hidden]."""
+
+    slots: Ints
+
+
+@attrs.frozen(eq=False)
+class Adapt(Ask[bytes]):
+    """Carry out a command on an adapter slot; bytes only of a download."""
+
+    command: AdapterCommand
+
+
+ExecutorMessage: TypeAlias = RunBatch | ReadPages | WritePages | ReadEmbeddings | Adapt

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import attrs
 import trio
 
-from pie.batch import Batch, BatchResult, ModelInfo
+from pie.batch import Batch, BatchResult
 
 from .hashing import HashModel
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -30,10 +35,14 @@ class SimulatedModel:
     """Every batch so far, for tests to look at."""
 
     @property
-    def info(self) -> ModelInfo:
-        return self.model.info
+    def runner(self) -> HashModel:
+        return self.model
 
     async def run(self, batch: Batch) -> BatchResult:
         self.steps.append(StepRecord(trio.current_time(), batch.passes, batch.rows))
         await trio.sleep(self.step_seconds + self.row_seconds * batch.rows)
         return self.model.run(batch)
+
+    async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
+        await trio.lowlevel.checkpoint()
+        return method(*arguments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -11,18 +11,19 @@ import trio
 
 from pie.activity import Activity
 from pie.actors.batching import Scheduler
-from pie.actors.executor import Executor, RunModel
+from pie.actors.executor import Device, Executor
+from pie.batch import Batch, BatchResult
 from pie.config import Scheduling
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 from pie.messages import (
     AllocatePointers,
     DescribeService,
+    ExecutorMessage,
     ForwardPass,
     ModelService,
     OpenInstance,
     PassResult,
     Rank,
-    RunBatch,
     Sample,
     SchedulerMessage,
     ServiceStats,
@@ -65,23 +66,43 @@ class Bench:
         return await self.service.ask(DescribeService())
 
 
+RunModel = Callable[[Batch], Awaitable[BatchResult]]
+
+
+@attrs.define(eq=False)
+class _Device(SimulatedModel):
+    """A simulated model whose steps are run by the test's own function."""
+
+    step: RunModel | None = None
+
+    async def run(self, batch: Batch) -> BatchResult:
+        assert self.step is not None
+        return await self.step(batch)
+
+
+def _device(model: HashModel, run: RunModel | Device | None) -> Device:
+    if run is None:
+        return SimulatedModel(model)
+    return _Device(model, step=run) if callable(run) else run
+
+
 @asynccontextmanager
 async def scheduler_bench(
     model: HashModel | None = None,
     *,
     step_tokens: int = 512,
-    run: RunModel | None = None,
+    run: RunModel | Device | None = None,
     ageing_seconds: float = 2.0,
 ) -> AsyncIterator[Bench]:
     """Run a scheduler and its executor; check the page table at the end."""
     model = model or HashModel()
     address, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
-    executor, batches = trio.open_memory_channel[RunBatch](0)
+    executor, batches = trio.open_memory_channel[ExecutorMessage](0)
     activity = Activity()
     config = Scheduling(step_tokens=step_tokens, ageing_seconds=ageing_seconds)
     scheduler = Scheduler(mailbox, executor, model.info, activity, config)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Executor(batches, run or SimulatedModel(model).run).run)
+        nursery.start_soon(Executor(batches, _device(model, run)).run)
         nursery.start_soon(scheduler.run)
         service = ModelService(index=0, info=model.info, activity=activity, scheduler=address)
         yield Bench(service, scheduler)

@@ -31,7 +31,7 @@ def _losing(model: HashModel, *lost: int) -> SimulatedModel:
 async def test_a_second_failure_does_not_hide_what_the_first_left_unwritten() -> None:
     """The reader rewinds to slots that only the first of two failed passes should have written."""
     model = _losing(HashModel(), 0)
-    async with scheduler_bench(model.model, run=model.run) as bench:
+    async with scheduler_bench(model.model, run=model) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 1)
         with pytest.raises(PassFailed, match="lost"):
@@ -45,7 +45,7 @@ async def test_a_second_failure_does_not_hide_what_the_first_left_unwritten() ->
 async def test_a_barrier_tells_of_the_failures_of_its_own_queue_only() -> None:
     """The guest returns without having met the failure on the other queue."""
     model = _losing(HashModel(), 0)
-    async with scheduler_bench(model.model, run=model.run) as bench:
+    async with scheduler_bench(model.model, run=model) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
         bench.submit(me, a_pass([1], pages[:1], 1, outputs=()), queue=0)
