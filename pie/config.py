@@ -14,19 +14,24 @@ class Limits:
     memory_bytes: int = 512 * MIB
     """Linear memory: growth beyond it fails inside the guest. CPython guests start near 30 MiB."""
     max_handles: int = 100_000
-    """Live resource handles: one more traps. JavaScript guests never drop theirs."""
+    """Live resource handles: one more traps. JavaScript guests never drop theirs. Of pointers,
+    too, no more can be imported, or exported in one entry."""
     max_passes_in_flight: int = 256
     """Submitted and unfinished passes: `execute` waits beyond it."""
     max_pass_tokens: int | None = None
     """Inputs of one pass: more traps. None: the model's context length."""
+    max_pass_outputs: int = 8192
+    """Output slots of one pass: more trap. Each costs the model a walk over its vocabulary."""
+    max_result_entries: int = 1 << 20
+    """Tokens and distribution entries asked for and not taken: more trap."""
     max_dist_size: int | None = None
     """Entries asked of one distribution: more traps. None: the model's vocabulary."""
     max_message_bytes: int = 1 * MIB
     """A message, broadcast or return value: a longer one traps."""
     max_blob_bytes: int = 64 * MIB
-    """A blob: a larger one traps."""
+    """All blobs that the guest has made and has: one that goes beyond it traps."""
     max_key_bytes: int = 1024
-    """A key of the key-value store: a longer one traps."""
+    """A key of the key-value store, an export's name, a topic: a longer one traps."""
     max_value_bytes: int = 1 * MIB
     """A value of the key-value store: a longer one traps."""
     max_subscriptions: int = 1024

@@ -52,6 +52,10 @@ class Instance:
     """Pointers the guest has handles of, by model and kind: only its own calls change them."""
     in_flight: deque[Reply[PassResult]] = attrs.field(factory=deque)
     """Submitted passes, some of which may have finished."""
+    result_entries: int = 0
+    """Tokens and distribution entries it has asked for and not taken."""
+    blob_bytes: int = 0
+    """In blobs that it has made and has."""
     subscriptions: int = 0
     _queues: int = 0
 

@@ -10,6 +10,7 @@ stop at that point. Tasks that a guest starts in a nursery of its own are not co
 from __future__ import annotations
 
 import inspect
+import reprlib
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from contextvars import ContextVar
 from types import coroutine
@@ -23,6 +24,7 @@ from inferlet.native import HOST
 from pie.errors import GuestError, LimitExceeded
 from pie.signals import Pollable, Waiter, wait_any
 
+from .conformity import MISMATCH, check_of
 from .host import Err, HostFunction, HostInterface, Ok, Wait
 from .instance import Instance
 from .interfaces._signatures import SIGNATURES, Signature
@@ -41,12 +43,39 @@ async def run_native(
     host = NativeHost(instance, interfaces)
     token = HOST.set(host)
     try:
-        error = await host.watch(outcome(main))
+        error = await host.watch(_outcome(main))
         host.check()
         return Ok() if error is None else Err(error)
     finally:
         HOST.reset(token)
         host.close()
+
+
+async def _outcome(main: Main) -> str | None:
+    """What became of `main`, if it ended the process or failed while it was being ended, too.
+
+    Neither may reach the tasks of others: a component's exit ends that guest alone as well.
+    """
+    try:
+        return await outcome(main)
+    except SystemExit as end:
+        _check_exit(end)
+    except BaseExceptionGroup as group:
+        cancelled, rest = group.split(trio.Cancelled)
+        if cancelled is not None:
+            raise cancelled from rest
+        exits = group.split(SystemExit)[0]
+        if exits is None:
+            raise
+        _check_exit(exits)
+    return None
+
+
+def _check_exit(end: SystemExit | BaseExceptionGroup[SystemExit]) -> None:
+    while isinstance(end, BaseExceptionGroup):
+        end = end.exceptions[0]
+    if end.code:
+        raise GuestError(f"the program ended itself with exit code {end.code}")
 
 
 @attrs.define(eq=False)
@@ -103,6 +132,9 @@ class NativeHost:
     async def poll(self, pollables: Sequence[Pollable], /) -> list[int]:
         """Wait until one is ready; the indices of all that are (contract X9)."""
         self.check()
+        if not pollables:
+            self._fault = GuestError("poll: the list of pollables is empty (X9)")
+            raise self._fault
         await self._wait(pollables)
         return [index for index, pollable in enumerate(pollables) if pollable.ready()]
 
@@ -145,7 +177,7 @@ class NativeHost:
         return found
 
     def _take(self, function: str, signature: Signature, arguments: tuple[Any, ...]) -> None:
-        """Check the number of arguments and the handles among them; owned ones pass to the host."""
+        """Check the arguments as a component's are; owned handles pass to the host."""
         if len(arguments) != len(signature.parameters):
             raise GuestError(
                 f"{function} takes {len(signature.parameters)} arguments, not {len(arguments)}"
@@ -153,6 +185,7 @@ class NativeHost:
         for (name, kind), value in zip(signature.parameters, arguments, strict=True):
             wanted = kind.removeprefix("borrow<").removesuffix(">")
             if wanted not in _RESOURCES:
+                _check_value(function, name, kind, value)
                 continue
             held = self._handles.get(id(value))
             if held is None or held.kind != wanted:
@@ -244,6 +277,15 @@ _RESOURCES = frozenset(
     for name in functions
     if name.startswith("[method]")
 ) - {"pollable"}
+
+
+def _check_value(function: str, name: str, kind: str, value: Any) -> None:
+    check = check_of(kind)
+    assert check is not None, f"{function}: values of type {kind} cannot be passed natively"
+    try:
+        check(value)
+    except MISMATCH:
+        raise GuestError(f"{function}: {name} is not a {kind}: {reprlib.repr(value)}") from None
 
 
 def _close(value: Any) -> None:

@@ -39,6 +39,12 @@ class Blob:
     """Bytes that a guest passes around."""
 
     data: bytes
+    maker: Instance | None = None
+    """Whose limit it counts against, while it has it."""
+
+    def close(self) -> None:
+        if self.maker is not None:
+            self.maker.blob_bytes -= len(self.data)
 
 
 @attrs.frozen(eq=False)
@@ -97,10 +103,11 @@ def answered(value: T) -> Reply[T]:
 
 @common.function("[constructor]blob")
 def new_blob(instance: Instance, init: bytes) -> Blob:
-    limit = instance.limits.max_blob_bytes
-    if len(init) > limit:
-        raise LimitExceeded(f"blob: {len(init)} bytes, the limit is {limit}")
-    return Blob(init)
+    limit, total = instance.limits.max_blob_bytes, instance.blob_bytes + len(init)
+    if total > limit:
+        raise LimitExceeded(f"blob: {total} bytes in all, the limit is {limit}")
+    instance.blob_bytes = total
+    return Blob(init, instance)
 
 
 @common.function("[method]blob.read")
@@ -222,6 +229,19 @@ def check_held(held: set[Pointer], pointers: list[Pointer], call: str) -> None:
         raise GuestError(f"{call}: pointer {unknown} is not held by this instance (R1)")
 
 
+def check_name(instance: Instance, name: str, call: str) -> None:
+    """Names, topics and keys are kept by the engine, so their size is limited."""
+    size, limit = len(name.encode()), instance.limits.max_key_bytes
+    if size > limit:
+        raise LimitExceeded(f"{call}: a name of {size} bytes, the limit is {limit}")
+
+
+def _check_count(instance: Instance, count: int, call: str) -> None:
+    limit = instance.limits.max_handles
+    if count > limit:
+        raise LimitExceeded(f"{call}: {count} pointers, the limit is {limit}")
+
+
 def ask_scheduler(queue: Queue, question: Any) -> Reply[Any]:
     queue.service.tell(question)
     reply: Reply[Any] = question.reply
@@ -277,6 +297,8 @@ def export_resources(
     instance: Instance, queue: Queue, resource_type: int, ptrs: list[Pointer], name: str
 ) -> Wait:
     kind = kind_of(queue, resource_type, "export-resources")
+    check_name(instance, name, "export-resources")
+    _check_count(instance, len(ptrs), "export-resources")
     check_held(instance.holdings(queue.service, kind), ptrs, "export-resources")
     return wait_for(ask_scheduler(queue, ExportPointers(instance.id, kind, tuple(ptrs), name)))
 
@@ -288,6 +310,7 @@ def import_resources(instance: Instance, queue: Queue, resource_type: int, name:
 
     def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
         held.update(pointers)
+        _check_count(instance, len(held), "import-resources")
         return list(pointers)
 
     return wait_for(ask_scheduler(queue, ImportPointers(instance.id, kind, name)), hold)

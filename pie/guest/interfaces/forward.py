@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from pie.errors import GuestError
+from pie.errors import GuestError, LimitExceeded
 from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.ids import Pointer, ResourceKind
@@ -44,7 +44,10 @@ class PassBuilder:
 class PassResultHandle:
     """The results of a submitted pass; each kind is taken once (contract F6, X5)."""
 
+    instance: Instance
     reply: Reply[PassResult]
+    entries: dict[str, int]
+    """Of each kind, as counted against the guest's limit."""
 
     def take(self, kind: str) -> list[Any] | None:
         """The outputs of a kind, None while pending; raises what the pass failed with."""
@@ -53,7 +56,16 @@ class PassResultHandle:
         outputs: list[Any] = getattr(self.reply.take(), kind)
         taken = outputs.copy()
         outputs.clear()
+        self._let_go(kind)
         return taken
+
+    def close(self) -> None:
+        for kind in self.entries:
+            self._let_go(kind)
+
+    def _let_go(self, kind: str) -> None:
+        self.instance.result_entries -= self.entries[kind]
+        self.entries[kind] = 0
 
 
 @forward.function("create-forward-pass")
@@ -111,6 +123,11 @@ def attention_mask(instance: Instance, builder: PassBuilder, mask: list[list[int
 def kv_cache(
     instance: Instance, builder: PassBuilder, kv_page_ptrs: list[Pointer], last_kv_page_len: int
 ) -> None:
+    pages = builder.queue.service.info.pages
+    if len(kv_page_ptrs) > pages:
+        raise GuestError(
+            f"kv-cache: {len(kv_page_ptrs)} pages are more than the {pages} of the model (K1)"
+        )
     builder.pages = kv_page_ptrs
     builder.last_page_len = last_kv_page_len
 
@@ -126,6 +143,7 @@ def output_embeddings(
         raise GuestError(
             f"output-embeddings: {len(emb_ptrs)} slots but {len(indices)} indices (F4)"
         )
+    _check_slots(instance, len(builder.stored) + len(indices), "output-embeddings")
     builder.stored += zip(indices, emb_ptrs, strict=True)
 
 
@@ -143,6 +161,7 @@ def output_distributions(
     limit = instance.limits.max_dist_size
     if limit is not None and k > limit:
         raise GuestError(f"output-distributions: {k} entries asked, the limit is {limit} (S2)")
+    _check_slots(instance, len(builder.outputs) + len(indices), "output-distributions")
     builder.outputs += [Rank(index, temperature, k) for index in indices]
 
 
@@ -150,28 +169,28 @@ def output_distributions(
 def output_tokens(
     instance: Instance, builder: PassBuilder, indices: list[int], temperature: float
 ) -> None:
-    _sample(builder, "output-tokens", indices, temperature)
+    _sample(instance, builder, "output-tokens", indices, temperature)
 
 
 @forward.function("output-tokens-top-k")
 def output_tokens_top_k(
     instance: Instance, builder: PassBuilder, indices: list[int], temperature: float, top_k: int
 ) -> None:
-    _sample(builder, "output-tokens-top-k", indices, temperature, top_k=top_k)
+    _sample(instance, builder, "output-tokens-top-k", indices, temperature, top_k=top_k)
 
 
 @forward.function("output-tokens-top-p")
 def output_tokens_top_p(
     instance: Instance, builder: PassBuilder, indices: list[int], temperature: float, top_p: float
 ) -> None:
-    _sample(builder, "output-tokens-top-p", indices, temperature, top_p=top_p)
+    _sample(instance, builder, "output-tokens-top-p", indices, temperature, top_p=top_p)
 
 
 @forward.function("output-tokens-min-p")
 def output_tokens_min_p(
     instance: Instance, builder: PassBuilder, indices: list[int], temperature: float, min_p: float
 ) -> None:
-    _sample(builder, "output-tokens-min-p", indices, temperature, min_p=min_p)
+    _sample(instance, builder, "output-tokens-min-p", indices, temperature, min_p=min_p)
 
 
 @forward.function("output-tokens-top-k-top-p")
@@ -183,7 +202,21 @@ def output_tokens_top_k_top_p(
     top_k: int,
     top_p: float,
 ) -> None:
-    _sample(builder, "output-tokens-top-k-top-p", indices, temperature, top_k=top_k, top_p=top_p)
+    _sample(
+        instance,
+        builder,
+        "output-tokens-top-k-top-p",
+        indices,
+        temperature,
+        top_k=top_k,
+        top_p=top_p,
+    )
+
+
+def _check_slots(instance: Instance, count: int, call: str) -> None:
+    limit = instance.limits.max_pass_outputs
+    if count > limit:
+        raise LimitExceeded(f"{call}: {count} output slots in the pass, the limit is {limit}")
 
 
 def _check_temperature(temperature: float, call: str) -> None:
@@ -192,6 +225,7 @@ def _check_temperature(temperature: float, call: str) -> None:
 
 
 def _sample(
+    instance: Instance,
     builder: PassBuilder,
     call: str,
     indices: list[int],
@@ -202,6 +236,7 @@ def _sample(
     min_p: float = 0.0,
 ) -> None:
     """Append sampled slots, with the special values of S1 brought to their plain form."""
+    _check_slots(instance, len(builder.outputs) + len(indices), call)
     _check_temperature(temperature, call)
     for name, value in (("top-p", top_p), ("min-p", min_p)):
         if not math.isfinite(value):
@@ -226,10 +261,9 @@ def execute(instance: Instance, builder: PassBuilder) -> PassResultHandle | Wait
         if builder.outputs or builder.stored:
             raise GuestError("execute: outputs are asked of a pass without inputs (K1)")
         return None
-    work = _freeze(instance, builder)
     if _room(instance):
-        return _submit(instance, builder.queue, work)
-    return Wait(tuple(instance.in_flight), lambda: _submit(instance, builder.queue, work))
+        return _submit(instance, builder)
+    return Wait(tuple(instance.in_flight), lambda: _submit(instance, builder))
 
 
 def _room(instance: Instance) -> bool:
@@ -244,12 +278,30 @@ def _room(instance: Instance) -> bool:
     return len(line) < instance.limits.max_passes_in_flight
 
 
-def _submit(instance: Instance, queue: Queue, work: ForwardPass) -> PassResultHandle | None:
+def _submit(instance: Instance, builder: PassBuilder) -> PassResultHandle | None:
+    # Only now, after waiting for room: another strand of a native guest may have freed its pages.
+    work, queue = _freeze(instance, builder), builder.queue
+    entries = {
+        "tokens": sum(isinstance(output, Sample) for output in work.outputs),
+        "distributions": sum(output.k for output in work.outputs if isinstance(output, Rank)),
+    }
+    total, limit = (
+        instance.result_entries + sum(entries.values()),
+        instance.limits.max_result_entries,
+    )
+    if total > limit:
+        raise LimitExceeded(
+            f"execute: {total} tokens and distribution entries are asked for and not taken, "
+            f"the limit is {limit}"
+        )
     message = SubmitPass(instance.id, queue.number, queue.priority, work)
     instance.in_flight.append(message.reply)
     instance.mover.submitted = True
     queue.service.tell(message)
-    return PassResultHandle(message.reply) if work.outputs else None
+    if not work.outputs:
+        return None
+    instance.result_entries = total
+    return PassResultHandle(instance, message.reply, entries)
 
 
 def _freeze(instance: Instance, builder: PassBuilder) -> ForwardPass:

@@ -8,15 +8,9 @@ from pie.guest.instance import Instance
 from pie.mailbox import tell
 from pie.messages import DeleteKey, GetKey, ListKeys, SetKey
 
-from .common import wait_for
+from .common import check_name, wait_for
 
 kvs = HostInterface("inferlet:core/kvs")
-
-
-def _check_key(instance: Instance, key: str, call: str) -> None:
-    size, limit = len(key.encode()), instance.limits.max_key_bytes
-    if size > limit:
-        raise LimitExceeded(f"{call}: a key of {size} bytes, the limit is {limit}")
 
 
 @kvs.function("store-get", suspends=True)
@@ -28,7 +22,7 @@ def store_get(instance: Instance, key: str) -> Wait:
 
 @kvs.function("store-set", suspends=True)
 def store_set(instance: Instance, key: str, value: str) -> Wait:
-    _check_key(instance, key, "store-set")
+    check_name(instance, key, "store-set")
     size, limit = len(value.encode()), instance.limits.max_value_bytes
     if size > limit:
         raise LimitExceeded(f"store-set: a value of {size} bytes, the limit is {limit}")

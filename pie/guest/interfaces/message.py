@@ -26,7 +26,7 @@ from pie.messages import (
 )
 from pie.signals import Signal
 
-from .common import Blob, wait_for
+from .common import Blob, check_name, wait_for
 
 message = HostInterface("inferlet:core/message")
 
@@ -82,6 +82,8 @@ class Subscription:
     _messages: deque[str] = attrs.field(factory=deque)
 
     def put(self, text: str) -> None:
+        if not self.open:
+            return  # on its way when the guest unsubscribed
         if len(self._messages) == KEPT:
             self._messages.popleft()
             self.dropped += 1
@@ -124,6 +126,7 @@ def send(instance: Instance, text: str) -> Coroutine[Any, Any, None] | None:
 
 @message.function("send-blob", suspends=True)
 def send_blob(instance: Instance, blob: Blob) -> Coroutine[Any, Any, None] | None:
+    blob.close()
     return _send_item(instance, BlobSent(blob.data))
 
 
@@ -156,12 +159,14 @@ def receive_blob(instance: Instance) -> BlobResult:
 
 @message.function("broadcast")
 def broadcast(instance: Instance, topic: str, text: str) -> None:
+    check_name(instance, topic, "broadcast")
     _check_size(instance, text, "broadcast")
     tell(instance.broker, Broadcast(instance.id, topic, text))
 
 
 @message.function("subscribe", suspends=True)
 def subscribe(instance: Instance, topic: str) -> Wait:
+    check_name(instance, topic, "subscribe")
     limit = instance.limits.max_subscriptions
     if instance.subscriptions >= limit:
         raise LimitExceeded(f"subscribe: {limit} subscriptions are open, the limit")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from pie.errors import LimitExceeded
-from pie.guest.host import HostInterface
+from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.mailbox import tell
 from pie.messages import InstanceDescription, ListInstances
@@ -84,13 +84,17 @@ QUERIES: dict[str, Callable[[list[InstanceDescription]], str]] = {
 }
 
 
-@runtime.function("debug-query")
-def debug_query(instance: Instance, query: str) -> DebugQueryResult:
-    """About this user's own instances only."""
+@runtime.function("debug-query", suspends=True)
+def debug_query(instance: Instance, query: str) -> DebugQueryResult | Wait:
+    """About this user's own instances only.
+
+    Waits for the answer, so that a guest cannot ask faster than the supervisor answers.
+    """
     if query == "ping":
         return DebugQueryResult(answered("pong"), str)
     if query not in QUERIES:
         return DebugQueryResult(answered(f"Unknown query: {query}"), str)
     question = ListInstances(instance.user)
     tell(instance.supervisor, question)
-    return DebugQueryResult(question.reply, QUERIES[query])
+    result = DebugQueryResult(question.reply, QUERIES[query])
+    return Wait((question.reply,), lambda: result)
