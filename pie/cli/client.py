@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import attrs
 import trio
@@ -46,8 +47,8 @@ async def serve_client(
     launched = await engine.launch(program, arguments, seed=seed)
     interruption = _Interruption()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_feed, engine, launched.instance, sends, source)
         await nursery.start(_terminate_on_signal, engine, launched.instance, interruption)
+        nursery.start_soon(_feed, engine, launched.instance, sends, source)
         event = await _follow(launched, view)
         nursery.cancel_scope.cancel()
     seconds = trio.current_time() - began
@@ -92,8 +93,9 @@ async def _feed(engine: Engine, instance: InstanceId, sends: Sequence[str], sour
     for text in sends:
         await _send(engine, instance, text)
     if _is_ours_to_read(source):
-        async for line in lines(source, limit):
-            await _send(engine, instance, line)
+        async with aclosing(lines(source, limit)) as texts:
+            async for text in texts:
+                await _send(engine, instance, text)
     engine.end_input(instance)
 
 
@@ -116,7 +118,7 @@ def _is_ours_to_read(source: int) -> bool:
         return True
 
 
-async def lines(source: int, limit: int) -> AsyncIterator[str]:
+async def lines(source: int, limit: int) -> AsyncGenerator[str, None]:
     """The lines of a file descriptor, without their ends; a last one may lack it.
 
     Raises UsageError for a line that is longer than `limit` bytes or not UTF-8.

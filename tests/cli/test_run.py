@@ -164,8 +164,8 @@ def test_stdin_that_is_not_text_is_refused(started: Started) -> None:
         os.write(process.stdin.fileno(), b"fine\n\xff\n")
         _, err = process.communicate(timeout=PATIENCE)
 
-    assert process.returncode == 2
     assert err == "pie: line 2 of stdin is not UTF-8: invalid start byte\n"
+    assert process.returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -180,8 +180,10 @@ def test_a_signal_ends_it_cleanly(
     with started(mode) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == said
+        assert process.stderr is not None
         process.send_signal(number)
-        out, err = process.communicate(timeout=PATIENCE)
+        process.wait(timeout=PATIENCE)  # with stdin open: its end would be another reason
+        out, err = process.stdout.read(), process.stderr.read()
 
     assert out == ""
     assert err == f"pie: aborted: interrupted by {number.name}\n"
