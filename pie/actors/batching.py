@@ -259,7 +259,9 @@ class Scheduler:
             await self._gather()
             step = self._planner.next_step(trio.current_time())
             if step:
-                await self._run_step(step)
+                # A step that runs when the last address is closed is finished and settled.
+                with trio.CancelScope(shield=True):
+                    await self._run_step(step)
             else:
                 self._changed.clear()
                 await wait_any((self._changed,))

@@ -113,7 +113,7 @@ class PageTable:
     ) -> bool:
         if pending.finished and not target.holders and not target.users:
             return True  # nobody needs it any more
-        if not pending.finished and self._may_take_over(pending, source):
+        if not pending.finished and self._may_take_over(source):
             target.number, source.number = source.number, None
             pending.copies.remove((source, target))
         elif not pool.free:
@@ -128,9 +128,12 @@ class PageTable:
         return True
 
     @staticmethod
-    def _may_take_over(pending: PendingPass, source: Resource) -> bool:
-        """Whether everybody else has let go, so that the page itself becomes the copy."""
-        return source.holders == 0 and all(user is pending for user, _ in source.users)
+    def _may_take_over(source: Resource) -> bool:
+        """Whether everybody else has let go, so that the page itself becomes the copy.
+
+        The copy must be its only use: the same pass may read the original by another pointer.
+        """
+        return source.holders == 0 and len(source.users) == 1
 
     def free(self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]) -> None:
         """Drop handles the instance holds (R2)."""
@@ -224,7 +227,7 @@ class PageTable:
         """Translate the pointers of a submitted pass into references, copying on write (R8)."""
         work, instance = pending.work, pending.instance
         space = self._spaces[instance, ResourceKind.KV_PAGE]
-        first_written = (work.length - pending.inputs) // self.page_size
+        first_written = pending.first_written(self.page_size)
         for index, pointer in enumerate(work.pages):
             page = space.held[pointer]
             if index >= first_written and page.holders > 1:
@@ -247,15 +250,17 @@ class PageTable:
 
     def use(self, pending: PendingPass) -> None:
         """Count the pass as a user of its resources and ask for room for its copies."""
+        first_written = pending.first_written(self.page_size)
         for index, page in enumerate(pending.pages):
-            page.users.append((pending, index))
+            page.users[pending, index] = None
+            page.writers += index >= first_written
             if page.number is None:
                 page.awaiting.append(pending)
                 pending.ungranted += 1
         for slot in pending.embeddings.values():
-            slot.users.append((pending, 0))
+            slot.users[pending, 0] = None
         for source, target in list(pending.copies):
-            source.users.append((pending, pending.pages.index(target)))
+            source.users[pending, pending.pages.index(target)] = None
             request = Request(
                 pending.instance, self._arrivals, source.kind, 1, None, (pending, source, target)
             )
@@ -263,19 +268,23 @@ class PageTable:
 
     def finish(self, pending: PendingPass) -> None:
         """The pass is over, well or not: it uses nothing any more."""
-        sources = [source for source, _ in pending.copies]
-        for resource in (*pending.pages, *pending.embeddings.values(), *sources):
-            users = resource.users
-            if len(users) == 1:
-                users.clear()  # nearly always: only this pass used it
-            else:
-                users[:] = [user for user in users if user[0] is not pending]
-            self._reclaim(resource)
+        first_written = pending.first_written(self.page_size)
+        for index, page in enumerate(pending.pages):
+            page.writers -= index >= first_written
+            self._release(page, pending, index)
+        for slot in pending.embeddings.values():
+            self._release(slot, pending, 0)
+        for source, target in pending.copies:
+            self._release(source, pending, pending.pages.index(target))
         for key, export in list(self._unwritten.items()):
             if pending in export.unwritten:
                 export.unwritten.discard(pending)
                 self._after_write(key, export, pending)
         self._serve()
+
+    def _release(self, resource: Resource, pending: PendingPass, index: int) -> None:
+        resource.users.pop((pending, index), None)  # a slot may be there by two pointers
+        self._reclaim(resource)
 
     def _after_write(self, key: ExportKey, export: Export, pending: PendingPass) -> None:
         if pending.error is not None:

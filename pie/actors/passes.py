@@ -25,8 +25,10 @@ class Resource:
     number: int | None
     holders: int = 0
     """Virtual ids and export entries that refer to it: more than one makes it shared (R8)."""
-    users: list[tuple[PendingPass, int]] = attrs.field(factory=list)
+    users: dict[tuple[PendingPass, int], None] = attrs.field(factory=dict)
     """Pending passes that refer to it, each with the index in its page list."""
+    writers: int = 0
+    """How many of them write to it. Mostly none: then whoever reads it need not look at them."""
     awaiting: list[PendingPass] = attrs.field(factory=list)
     """Pending passes that cannot run before it has a number."""
     spoiled: tuple[int, int, PieError] | None = None
@@ -81,6 +83,10 @@ class PendingPass:
     def ready(self) -> bool:
         """Whether the next step may contain it, given those of `along`."""
         return not self.after and not self.ungranted
+
+    def first_written(self, page_size: int) -> int:
+        """Index of the first page that it writes to; it writes to all after it as well."""
+        return (self.work.length - self.inputs) // page_size
 
     def spans(self, page: Resource, index: int, page_size: int) -> tuple[int, int, int]:
         """(reads up to, writes from, writes up to) of slots, for an entry of `page.users`.
@@ -157,11 +163,12 @@ def order_by_pages(new: PendingPass, page_size: int) -> None:
 
     Slots are compared, not pages, so that consecutive passes of one sequence may share a step.
     """
+    first_written = new.first_written(page_size)
     for index, page in enumerate(new.pages):
-        if page.users:
+        if page.writers or (page.users and index >= first_written):
             _order_on(new, page, index, page_size)
     for source, target in new.copies:
-        if source.users:
+        if source.writers:
             _order_on(new, source, new.pages.index(target), page_size)
 
 

@@ -175,6 +175,47 @@ async def test_the_last_holder_takes_the_page_instead_of_a_copy() -> None:
     assert got == [await _alone([1, 2, 3])]
 
 
+async def test_a_pass_may_read_a_page_by_one_pointer_and_write_it_by_another() -> None:
+    """The original is not taken for the copy, although only this pass still uses it."""
+    async with scheduler_bench(HashModel(pages=3)) as bench:
+        owner, me = bench.open(0), bench.open(1)
+        pages = await bench.allocate(owner, 1)
+        await bench.submit(owner, a_pass(list(range(16)), pages, 16)).reply.wait()
+        await _export(bench, owner, pages, "x")
+        others = await bench.allocate(owner, 2)
+        read, written = [
+            (await bench.service.ask(ImportPointers(me, PAGE, "x")))[0] for _ in range(2)
+        ]
+        both = bench.submit(me, a_pass([7], [read, written], 32))
+        bench.service.tell(FreePointers(me, PAGE, (read, written)))
+        bench.service.tell(ReleaseExport(me, PAGE, "x"))
+        bench.service.tell(FreePointers(owner, PAGE, pages))
+        await trio.sleep(1)
+        assert not both.reply.ready(), "the copy has no room"
+        bench.service.tell(FreePointers(owner, PAGE, others))
+        await both.reply.wait()
+        stats = await bench.stats()
+
+    assert stats.pages_free == 3
+
+
+async def test_a_page_listed_twice_is_kept_for_the_other_pass_that_uses_it() -> None:
+    """Contract R2: the end of a pass ends its own uses of the page only."""
+    model = SimulatedModel(HashModel(pages=3))
+    async with scheduler_bench(model.model, step_tokens=1, run=model.run) as bench:
+        me = bench.open()
+        read, first, second = await bench.allocate(me, 3)
+        await bench.submit(me, a_pass([1] * 16, [read], 16)).reply.wait()
+        twice = bench.submit(me, a_pass([2], [read, read, first], 33))
+        once = bench.submit(me, a_pass([2], [read, second], 17), queue=1)
+        bench.service.tell(FreePointers(me, PAGE, (read,)))
+        await twice.reply.wait()
+        assert not once.reply.ready()
+        assert (await bench.stats()).pages_free == 0
+        await once.reply.wait()
+        assert (await bench.stats()).pages_free == 1
+
+
 async def test_an_export_becomes_visible_when_its_pages_are_written() -> None:
     """Contract R6."""
     async with scheduler_bench() as bench:
