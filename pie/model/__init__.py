@@ -14,11 +14,14 @@ def load(
     dtype: Literal["float32", "auto"] = "auto",
     pages: int | None = None,
     embedding_slots: int = 128,
+    adapter_slots: int = 8,
+    max_adapter_rank: int = 64,
     threads: int | None = None,
 ) -> ModelRunner:
     """Load a GGUF file or a Hugging Face folder and make it ready to run.
 
     `float32` is the bit-invariant reference; `auto` is the fastest path for this machine.
+    An adapter slot takes memory once it holds something; with 0 the model takes no adapters.
     `pages` None means room for 65,536 tokens, or less in little memory. `threads` None leaves
     torch's number; it holds for the whole process and must not change while bits matter.
     Raises ModelError, in one line, for what cannot be read.
@@ -26,5 +29,11 @@ def load(
     from .loading import load_runner
 
     return load_runner(
-        Path(path), dtype=dtype, pages=pages, embedding_slots=embedding_slots, threads=threads
+        Path(path),
+        dtype=dtype,
+        pages=pages,
+        embedding_slots=embedding_slots,
+        adapter_slots=adapter_slots,
+        max_adapter_rank=max_adapter_rank,
+        threads=threads,
     )

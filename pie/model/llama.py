@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .adapter import Use
 from .attention import Group, attend
 from .blocks import FeedForward, Linear, Rotary, rms_norm, rotate
 from .checkpoint import Tensors
@@ -37,6 +38,7 @@ class Step:
     """[rows] cache slot that each row writes."""
     rotary: tuple[Tensor, Tensor]
     groups: list[Group]
+    adapters: list[Use]
 
 
 @attrs.frozen(eq=False)
@@ -78,7 +80,10 @@ class Llama:
     ) -> Tensor:
         config = self.config
         normed = rms_norm(x, layer.attention_norm, config.norm_epsilon)
-        heads = layer.qkv(normed)[: step.rows].view(step.rows, -1, config.head_dim)
+        qkv = layer.qkv(normed)
+        for use in step.adapters:
+            use.add(number, normed, qkv)
+        heads = qkv[: step.rows].view(step.rows, -1, config.head_dim)
         q, k, v = heads.tensor_split((config.heads, config.heads + config.kv_heads), dim=1)
         if layer.query_norm is not None and layer.key_norm is not None:
             q = rms_norm(q, layer.query_norm, config.norm_epsilon)

@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Literal
 
+import attrs
 import torch
 
 from pie.batch import ModelInfo, ModelRunner
 from pie.errors import ModelError, UsageError
 
+from .adapter import LoraSupport
 from .checkpoint import Checkpoint
 from .config import PAGE_SIZE, LlamaConfig
 from .llama import Llama
@@ -49,6 +51,8 @@ def load_runner(
     dtype: DType = "auto",
     pages: int | None = None,
     embedding_slots: int = 128,
+    adapter_slots: int = 8,
+    max_adapter_rank: int = 64,
     threads: int | None = None,
 ) -> ModelRunner:
     """Load what `path` names; see `pie.model.load`."""
@@ -59,6 +63,7 @@ def load_runner(
     checkpoint = read_checkpoint(path)
     with torch.inference_mode():
         model = Llama.build(checkpoint.config, checkpoint.tensors)
+        support = LoraSupport(checkpoint.config, adapter_slots, max_adapter_rank)
         info = ModelInfo(
             name=checkpoint.name,
             tokenizer=checkpoint.tokenizer,
@@ -71,4 +76,6 @@ def load_runner(
             prompt_template=checkpoint.prompt_template,
             stop_tokens=checkpoint.stop_tokens,
         )
-        return TorchRunner.build(model, info)
+        if adapter_slots:
+            info = attrs.evolve(info, adapters=support, traits=(*info.traits, "adapter"))
+        return TorchRunner.build(model, info, support)

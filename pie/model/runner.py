@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pie.batch import Batch, BatchResult, Ints, ModelInfo
+from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints, ModelInfo
 
 from . import selftest
+from .adapter import AdapterBank, LoraSupport
 from .attention import plan
 from .blocks import aligned, rms_norm
 from .config import PAGE_SIZE
@@ -41,15 +42,21 @@ class TorchRunner:
     _cache: KVCache
     _embeddings: Tensor
     """[slots, hidden] stored hidden states."""
+    _adapters: AdapterBank
     invariant: bool
     """Whether this machine's library passed the self-test: a row's bits are then its own."""
 
     @staticmethod
-    def build(model: Llama, info: ModelInfo) -> TorchRunner:
-        """A runner with the pages and embedding slots that `info` announces, tested."""
-        one_layer = attrs.evolve(model, layers=model.layers[:1])
-        probe_cache = KVCache.build(attrs.evolve(model.config, layers=1), selftest.PAGES)
-        probe = TorchRunner(info, one_layer, probe_cache, torch.zeros(0), invariant=False)
+    def build(model: Llama, info: ModelInfo, support: LoraSupport) -> TorchRunner:
+        """A runner with the pages and slots that `info` and `support` announce, tested."""
+        config = attrs.evolve(model.config, layers=1)
+        one_layer = attrs.evolve(model, config=config, layers=model.layers[:1])
+        probe_cache = KVCache.build(config, selftest.PAGES)
+        probe_bank = AdapterBank(config, attrs.evolve(support, slots=1))
+        probe_bank.adapt(selftest.ADAPTER)
+        probe = TorchRunner(
+            info, one_layer, probe_cache, torch.zeros(0), probe_bank, invariant=False
+        )
         invariant = selftest.pieces_agree(probe.logits, model.config.vocabulary)
         if not invariant:
             logger.warning(
@@ -59,7 +66,8 @@ class TorchRunner:
             )
         cache = KVCache.build(model.config, info.pages)
         embeddings = torch.zeros(info.embedding_slots, model.config.hidden)
-        return TorchRunner(info, model, cache, embeddings, invariant=invariant)
+        bank = AdapterBank(model.config, support)
+        return TorchRunner(info, model, cache, embeddings, bank, invariant=invariant)
 
     def run(self, batch: Batch) -> BatchResult:
         """Run one step."""
@@ -82,6 +90,16 @@ class TorchRunner:
 
     def write_pages(self, pages: Ints, contents: NDArray[np.uint8], /) -> None:
         self._cache.put(pages, contents)
+
+    def read_embeddings(self, slots: Ints, /) -> Floats:
+        """The vectors in embedding slots: [slots, hidden]."""
+        with torch.inference_mode():
+            found: Floats = self._embeddings[_long(slots)].numpy()
+        return found
+
+    def adapt(self, command: AdapterCommand, /) -> bytes:
+        with torch.inference_mode():
+            return self._adapters.adapt(command)
 
     def close(self) -> None:
         """Nothing to give back that the garbage collector does not."""
@@ -106,6 +124,7 @@ class TorchRunner:
             slots=torch.from_numpy(_written_slots(batch)),
             rotary=self._model.rotary.at(torch.from_numpy(batch.positions)),
             groups=plan(batch, self._cache),
+            adapters=self._adapters.uses(batch),
         )
         return self._model.hidden(x, step, self._cache)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pie.batch import Batch, Ints, ints
+from pie.batch import Batch, InitializeAdapter, Ints, ints
 
 from .config import PAGE_SIZE
 
@@ -19,6 +20,11 @@ ROWS = 75
 _PIECES = (1, 8, 11, 2, 30, 23)
 PAGES = 2 * -(-ROWS // PAGE_SIZE)
 """Pages that the self-test writes."""
+
+ADAPTER = InitializeAdapter(
+    slot=0, rank=1, alpha=1.0, population_size=1, mu_fraction=1.0, initial_sigma=0.05
+)
+"""The adapter whose noise all rows of the self-test use."""
 
 
 def pieces_agree(logits: Callable[[Batch, Ints], Tensor], vocabulary: int) -> bool:
@@ -56,5 +62,8 @@ def _run(
         pages=ints(list(pages) * len(spans)),
         page_starts=ints(range(0, len(pages) * len(spans) + 1, len(pages))),
         lengths=ints([end for _, end in spans]),
+        adapters=ints([ADAPTER.slot] * len(spans)),
+        noisy=np.ones(len(spans), dtype=np.bool_),
+        noise_seeds=np.zeros(len(spans), dtype=np.int64),
     )
     return logits(batch, ints(range(len(rows))))

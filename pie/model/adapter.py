@@ -1,0 +1,208 @@
+"""LoRA on q, k and v: what adapter slots hold, and how a batch's rows get theirs (contract X8).
+
+Hu et al.: "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. The rows of a batch
+that share an adapter and its noise are one *use*: gathered, padded to an aligned number, taken
+through two thin products and added to the outputs of the base model. A row's bits so depend on
+nothing but the row and its adapter.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import attrs
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pie.batch import (
+    AdapterCommand,
+    Batch,
+    DownloadAdapter,
+    InitializeAdapter,
+    UpdateAdapter,
+    UploadAdapter,
+)
+from pie.errors import PassFailed
+
+from .blocks import aligned
+from .config import LlamaConfig
+from .evolution import Strategy
+from .lora_file import TARGETS, Adapter, outputs, read_adapter, write_adapter
+
+NOISY_BYTES = 256 << 20
+"""Most memory for perturbed adapters that are kept for the next step."""
+
+
+@attrs.frozen
+class LoraSupport:
+    """A `pie.batch.AdapterSupport` for a model of one shape."""
+
+    _config: LlamaConfig
+    slots: int
+    max_rank: int
+
+    def check(self, data: bytes, /) -> None:
+        """Raise GuestError unless `data` is a LoRA adapter for this model."""
+        read_adapter(data, self._config, self.max_rank)
+
+
+@attrs.frozen(eq=False)
+class Delta:
+    """What an adapter adds to the outputs of a layer's q, k and v."""
+
+    down: Tensor  # [ranks of q, k and v together, hidden]
+    up: Tensor  # [q, k and v rows, ranks], zero outside its three blocks, scaled by alpha / rank
+
+    @property
+    def bytes(self) -> int:
+        return 4 * (self.down.numel() + self.up.numel())
+
+
+Deltas = list[Delta | None]
+"""One per layer; None: no change."""
+
+
+def merge(adapter: Adapter, config: LlamaConfig) -> Deltas:
+    """Prepare an adapter for use: the three projections of a layer become one."""
+    return [_delta(adapter, layer, config) for layer in range(config.layers)]
+
+
+def _delta(adapter: Adapter, layer: int, config: LlamaConfig) -> Delta | None:
+    found = [(target, adapter.get((layer, target))) for target in TARGETS]
+    ranks = sum(projection.rank for _, projection in found if projection is not None)
+    if not ranks:
+        return None
+    rows = outputs(config)
+    down = np.empty((ranks, config.hidden), dtype=np.float32)
+    up = np.zeros((sum(rows.values()), ranks), dtype=np.float32)
+    rank = row = 0
+    for target, projection in found:
+        if projection is not None:
+            scale = np.float32(projection.alpha / projection.rank)
+            columns = slice(rank, rank + projection.rank)
+            down[columns] = projection.down
+            up[row : row + rows[target], columns] = projection.up * scale
+            rank = columns.stop
+        row += rows[target]
+    return Delta(torch.from_numpy(down), torch.from_numpy(up))
+
+
+@attrs.frozen(eq=False)
+class Use:
+    """The rows of a batch that share an adapter and its noise."""
+
+    rows: Tensor
+    deltas: Deltas
+
+    def add(self, layer: int, x: Tensor, qkv: Tensor) -> None:
+        """Add to `qkv` [aligned rows, q, k and v rows], in place, what the adapter makes of `x`.
+
+        `x` [aligned rows, hidden] is the input of the layer's projections.
+        """
+        delta = self.deltas[layer]
+        if delta is None:
+            return
+        count = len(self.rows)
+        picked = F.pad(x[self.rows], (0, 0, 0, aligned(count) - count))
+        added = F.linear(F.linear(picked, delta.down), delta.up)
+        qkv.index_add_(0, self.rows, added[:count])
+
+
+@attrs.frozen(eq=False)
+class _Slot:
+    adapter: Adapter
+    """Without noise."""
+    deltas: Deltas
+    strategy: Strategy | None
+    """None: the adapter was uploaded; it has no noise and cannot be updated."""
+
+
+@attrs.define(eq=False)
+class AdapterBank:
+    """The adapter slots of a runner."""
+
+    _config: LlamaConfig
+    _support: LoraSupport
+    _slots: dict[int, _Slot] = attrs.field(factory=dict)
+    _noisy: OrderedDict[tuple[int, int], Deltas] = attrs.field(factory=OrderedDict)
+    """Perturbed adapters by (slot, seed), the least recently used first."""
+    _noisy_bytes: int = 0
+
+    def adapt(self, command: AdapterCommand) -> bytes:
+        """Carry out `command`; PassFailed if the slot or the values do not allow it."""
+        if not 0 <= command.slot < self._support.slots:
+            raise IndexError(f"adapter slot {command.slot} of {self._support.slots}")
+        match command:
+            case UploadAdapter(data=data):
+                adapter = read_adapter(data, self._config, self._support.max_rank)
+                self._put(command.slot, adapter, None)
+            case DownloadAdapter():
+                return write_adapter(self._held(command.slot).adapter)
+            case InitializeAdapter():
+                strategy = Strategy.start(command, self._config, self._support.max_rank)
+                self._put(command.slot, strategy.adapter(), strategy)
+            case UpdateAdapter():
+                strategy_now = self._held(command.slot).strategy
+                if strategy_now is None:
+                    raise PassFailed(
+                        f"update-adapter: slot {command.slot} holds an uploaded adapter; "
+                        "initialize-adapter starts a strategy (X8)"
+                    )
+                updated = strategy_now.update(command)
+                self._put(command.slot, updated.adapter(), updated)
+        return b""
+
+    def uses(self, batch: Batch) -> list[Use]:
+        """Who uses what in `batch`; passes whose slot holds nothing run on the bare model."""
+        numbers: dict[tuple[int, int | None], int] = {}
+        of_pass = np.full(batch.passes, -1)
+        for i, slot in enumerate(batch.adapters.tolist()):
+            held = self._slots.get(slot)
+            if held is None:
+                continue
+            noisy = held.strategy is not None and bool(batch.noisy[i])
+            key = (slot, int(batch.noise_seeds[i]) if noisy else None)
+            of_pass[i] = numbers.setdefault(key, len(numbers))
+        of_row = np.repeat(of_pass, np.diff(batch.row_starts))
+        return [
+            Use(torch.from_numpy(_where(of_row, number)), self._deltas(slot, seed))
+            for (slot, seed), number in numbers.items()
+        ]
+
+    def _held(self, slot: int) -> _Slot:
+        held = self._slots.get(slot)
+        if held is None:
+            raise PassFailed(f"adapter slot {slot} holds nothing (X8)")
+        return held
+
+    def _put(self, slot: int, adapter: Adapter, strategy: Strategy | None) -> None:
+        self._slots[slot] = _Slot(adapter, merge(adapter, self._config), strategy)
+        for key in [key for key in self._noisy if key[0] == slot]:
+            self._noisy_bytes -= _bytes(self._noisy.pop(key))
+
+    def _deltas(self, slot: int, seed: int | None) -> Deltas:
+        held = self._slots[slot]
+        if seed is None or held.strategy is None:
+            return held.deltas
+        kept = self._noisy.get((slot, seed))
+        if kept is not None:
+            self._noisy.move_to_end((slot, seed))
+            return kept
+        made = merge(held.strategy.adapter(seed), self._config)
+        self._noisy[slot, seed] = made
+        self._noisy_bytes += _bytes(made)
+        while self._noisy_bytes > NOISY_BYTES and len(self._noisy) > 1:
+            _, oldest = self._noisy.popitem(last=False)
+            self._noisy_bytes -= _bytes(oldest)
+        return made
+
+
+def _where(of_row: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    return np.flatnonzero(of_row == number)
+
+
+def _bytes(deltas: Deltas) -> int:
+    return sum(delta.bytes for delta in deltas if delta is not None)
