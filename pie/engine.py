@@ -56,12 +56,16 @@ class ThreadedModel:
     """A loaded model whose work is done in a worker thread."""
 
     runner: ModelRunner
+    _thread: trio.CapacityLimiter = attrs.field(
+        factory=lambda: trio.CapacityLimiter(1), init=False, repr=False
+    )
+    """Its own: guests with long texts may keep all of the shared ones busy."""
 
     async def run(self, batch: Batch) -> BatchResult:
-        return await trio.to_thread.run_sync(self.runner.run, batch)
+        return await trio.to_thread.run_sync(self.runner.run, batch, limiter=self._thread)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
-        return await trio.to_thread.run_sync(method, *arguments)
+        return await trio.to_thread.run_sync(method, *arguments, limiter=self._thread)
 
 
 class GuestProgram(Protocol):

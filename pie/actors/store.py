@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import Protocol, assert_never
 
 import attrs
@@ -25,6 +26,8 @@ class KeyValues(Protocol):
 
     def keys(self, user: str) -> list[str]: ...
 
+    def close(self) -> None: ...
+
 
 @attrs.define(eq=False)
 class MemoryKeyValues:
@@ -44,37 +47,51 @@ class MemoryKeyValues:
     def keys(self, user: str) -> list[str]:
         return sorted(self._pairs.get(user, {}))
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
 
 class SqliteKeyValues:
-    """Pairs in one SQLite file; a set value survives a kill of the process."""
+    """Pairs in one SQLite file; a set value survives a kill of the process.
+
+    UsageError when the file cannot be read or written: it is full, damaged or locked.
+    """
 
     def __init__(self, path: str) -> None:
+        self._path = path
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS pairs (user TEXT, key TEXT, value TEXT NOT NULL,"
-                " PRIMARY KEY (user, key)) WITHOUT ROWID"
-            )
         except sqlite3.Error as error:
-            raise UsageError(f"cannot keep state in {path}: {error}") from error
+            raise self._cannot(error) from error
+        self._run("PRAGMA journal_mode = WAL")
+        self._run("PRAGMA synchronous = NORMAL")
+        self._run(
+            "CREATE TABLE IF NOT EXISTS pairs (user TEXT, key TEXT, value TEXT NOT NULL,"
+            " PRIMARY KEY (user, key)) WITHOUT ROWID"
+        )
 
     def get(self, user: str, key: str) -> str | None:
-        row = self._db.execute(
-            "SELECT value FROM pairs WHERE user = ? AND key = ?", (user, key)
-        ).fetchone()
-        return None if row is None else str(row[0])
+        rows = self._run("SELECT value FROM pairs WHERE user = ? AND key = ?", user, key)
+        return rows[0] if rows else None
 
     def set(self, user: str, key: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", (user, key, value))
+        self._run("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", user, key, value)
 
     def delete(self, user: str, key: str) -> None:
-        self._db.execute("DELETE FROM pairs WHERE user = ? AND key = ?", (user, key))
+        self._run("DELETE FROM pairs WHERE user = ? AND key = ?", user, key)
 
     def keys(self, user: str) -> list[str]:
-        rows = self._db.execute("SELECT key FROM pairs WHERE user = ? ORDER BY key", (user,))
-        return [str(row[0]) for row in rows]
+        return self._run("SELECT key FROM pairs WHERE user = ? ORDER BY key", user)
+
+    def _run(self, statement: str, *values: str) -> list[str]:
+        """The first column of what `statement` gives."""
+        try:
+            return [row[0] for row in self._db.execute(statement, values).fetchall()]
+        except sqlite3.Error as error:
+            raise self._cannot(error) from error
+
+    def _cannot(self, error: sqlite3.Error) -> UsageError:
+        return UsageError(f"cannot keep state in {self._path}: {error}")
 
     def close(self) -> None:
         self._db.close()
@@ -89,7 +106,7 @@ class Store:
     _offload: Offload
 
     async def run(self) -> None:
-        with draining(self._mailbox):
+        with draining(self._mailbox), closing(self._pairs):
             async for message in self._mailbox:
                 with answering(message):
                     await self._handle(message)

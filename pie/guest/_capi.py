@@ -303,8 +303,9 @@ class Store:
         self._engine = engine  # must outlive the store
         self._pointer: int | None = _store_new(address(engine), None, None)
         self.context: int = _store_context(self._pointer)
-        # Limits: bytes of a memory, table elements, instances, tables, memories.
-        _store_limiter(self._pointer, memory_bytes, 1_000_000, 1000, 1000, 4)
+        # Limits: bytes of a memory, table elements, instances, tables, memories. A fifth of the
+        # tables, with 20,000 elements each, and one memory are enough for CPython and JavaScript.
+        _store_limiter(self._pointer, memory_bytes, 100_000, 100, 20, 4)
 
     def yield_every_tick(self) -> None:
         set_epoch_deadline(self.context, 1)

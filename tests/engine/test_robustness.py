@@ -12,8 +12,9 @@ import trio
 from inferlet import host
 from inferlet.native import HOST
 
+from pie.batch import Batch, ints
 from pie.config import EngineConfig, Limits
-from pie.engine import Engine
+from pie.engine import Engine, ThreadedModel
 from pie.ids import EventCode
 from pie.programs import NativeProgram
 from pie.testing import HashModel, Outcome, SimulatedModel, outcome_of, run_native, simulated_engine
@@ -309,3 +310,24 @@ async def test_a_guest_that_fails_while_it_is_ended_ends_alone() -> None:
         event = (await outcome_of(launched)).event
         assert (event.code, event.text) == (EventCode.ABORTED, "enough")
         await nothing_is_left(engine)
+
+
+# -------------------------------------------------------------------------- threads
+
+
+@pytest.mark.slow
+async def test_a_step_does_not_wait_for_the_threads_of_guests() -> None:
+    """Long texts are tokenised in threads, of which there is a limited number."""
+    threads = trio.to_thread.current_default_thread_limiter()
+    threads.total_tokens = 1
+    empty = Batch(
+        tokens=ints(),
+        positions=ints(),
+        row_starts=ints([0]),
+        pages=ints(),
+        page_starts=ints([0]),
+        lengths=ints(),
+    )
+    async with threads:
+        with trio.fail_after(20):
+            await ThreadedModel(HashModel()).run(empty)
