@@ -10,11 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pie.batch import Batch, BatchResult, Ints, ModelInfo, floats, ints
+from pie.batch import (
+    AdapterCommand,
+    Batch,
+    BatchResult,
+    Floats,
+    Ints,
+    ModelInfo,
+    floats,
+    ints,
+)
 from pie.errors import GuestError
+
+from .adapters import HashAdapters
 
 Hashes = NDArray[np.uint64]
 
@@ -80,7 +92,9 @@ class HashModel:
         page_size: int = 16,
         embedding_slots: int = 128,
         context_length: int = 8192,
+        adapter_slots: int = 8,
     ) -> None:
+        self._adapters = HashAdapters(adapter_slots)
         self.info = ModelInfo(
             name=name,
             tokenizer=LetterTokenizer(),
@@ -93,6 +107,9 @@ class HashModel:
             prompt_template=TEMPLATE,
             stop_tokens=("<|im_end|>",),
         )
+        if adapter_slots:
+            traits = (*self.info.traits, "adapter")
+            self.info = attrs.evolve(self.info, adapters=self._adapters, traits=traits)
         self._kv = np.zeros((2, pages, page_size), dtype=np.uint64)
         self._embeddings = np.zeros(embedding_slots, dtype=np.uint64)
 
@@ -103,6 +120,8 @@ class HashModel:
         values = batch.tokens.astype(np.uint64)
         values[batch.embedding_rows] = self._embeddings[batch.embedding_slots]
         content = mixed(mixed(values) + batch.positions.astype(np.uint64))
+        adapters = self._adapters.numbers(batch)
+        content = np.where(adapters == 0, content, mixed(content ^ adapters))
         for layer in self._kv:
             content = self._attend(layer, content, batch)
         self._embeddings[batch.stored_slots] = content[batch.stored_rows]
@@ -115,6 +134,13 @@ class HashModel:
     def write_pages(self, pages: Ints, contents: NDArray[np.uint8], /) -> None:
         slots = np.ascontiguousarray(contents).view(np.uint64)
         self._kv[:, pages] = slots.reshape(len(pages), 2, self.info.page_size).swapaxes(0, 1)
+
+    def read_embeddings(self, slots: Ints, /) -> Floats:
+        """One number per slot: the top bits of its hash."""
+        return (self._embeddings[slots] >> np.uint64(40)).astype(np.float32)[:, None]
+
+    def adapt(self, command: AdapterCommand, /) -> bytes:
+        return self._adapters.adapt(command)
 
     def close(self) -> None:
         """Nothing to release."""
