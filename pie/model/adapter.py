@@ -126,8 +126,8 @@ class AdapterBank:
 
     _config: LlamaConfig
     _support: LoraSupport
-    _slots: dict[int, _Slot] = attrs.field(factory=dict)
-    _noisy: OrderedDict[tuple[int, int], Deltas] = attrs.field(factory=OrderedDict)
+    _slots: dict[int, _Slot] = attrs.field(factory=dict, repr=False)
+    _noisy: OrderedDict[tuple[int, int], Deltas] = attrs.field(factory=OrderedDict, repr=False)
     """Perturbed adapters by (slot, seed), the least recently used first."""
     _noisy_bytes: int = 0
 

@@ -113,13 +113,14 @@ class Strategy:
         values = self.mean if seed is None else self.mean + self._spread() * self._noise(seed)
         adapter: Adapter = {}
         rank, hidden = self.settings.rank, self.config.hidden
+        alpha = float(np.float32(self.settings.alpha))  # as a download keeps it
         for layer, vector in enumerate(values):
             at = 0
             for target, (down, up) in _sizes(self.config, rank).items():
                 adapter[layer, target] = Projection(
                     vector[at : at + down].reshape(rank, hidden),
                     vector[at + down : at + down + up].reshape(-1, rank),
-                    self.settings.alpha,
+                    alpha,
                 )
                 at += down + up
         return adapter
@@ -208,7 +209,9 @@ def _check(settings: InitializeAdapter, max_rank: int) -> None:
             settings.population_size >= 1
         ),
         f"mu fraction {settings.mu_fraction} is not 0 to 1": 0 <= settings.mu_fraction <= 1,
-        f"alpha {settings.alpha} is not finite": math.isfinite(settings.alpha),
+        f"alpha {settings.alpha} is no finite float32": (
+            abs(settings.alpha) <= np.finfo(np.float32).max
+        ),
         f"initial sigma {settings.initial_sigma} is not a finite number of at least 0": (
             0 <= settings.initial_sigma < math.inf
         ),
