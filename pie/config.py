@@ -12,7 +12,8 @@ class Limits:
     """What one guest may use; each limit says what happens at it."""
 
     memory_bytes: int = 512 * MIB
-    """Linear memory: growth beyond it fails inside the guest. CPython guests start near 30 MiB."""
+    """Of one linear memory: growth beyond it fails inside the guest. CPython guests start near
+    30 MiB. Ordinary components have one memory; none may have more than four."""
     max_handles: int = 100_000
     """Live resource handles: one more traps. JavaScript guests never drop theirs. Of pointers,
     too, no more can be imported, or exported in one entry."""

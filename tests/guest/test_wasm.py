@@ -11,12 +11,12 @@ import pytest
 import trio
 
 from pie.activity import Activity
-from pie.errors import Closed, GuestError, UsageError
+from pie.errors import Closed, GuestError, ProgramError, UsageError
 from pie.guest.host import Err, HostInterface, Ok, Wait
 from pie.guest.wasm import Epochs, Fuel, WasmHost, guests_possible
 from pie.signals import Signal
 
-from .support import FUEL, GUEST_FILES, component, hosting, make_instance
+from .support import FUEL, GUEST_FILES, component, hosting, make_instance, run_text
 
 BASIC = GUEST_FILES / "basic.wat"
 END, ERR, TRAP, SPIN, DEEP, GROW, BOUNDS, NOTE = range(8)
@@ -89,6 +89,15 @@ async def test_a_guest_that_cannot_grow_its_memory_hears_of_the_limit() -> None:
     assert str(caught.value).startswith("the program trapped: it reached an `unreachable`")
     assert "it held 7." in str(caught.value)
     assert "at most 8.0 MiB (limits.memory_bytes)" in str(caught.value)
+
+
+@pytest.mark.parametrize(("tables", "elements"), [(1, 100_001), (21, 1)])
+async def test_a_program_with_too_much_in_tables_is_refused(tables: int, elements: int) -> None:
+    """They are host memory that `limits.memory_bytes` does not count."""
+    many = f"(table {elements} funcref)" * tables
+    text = component("", [], "", functions=[many])
+    with pytest.raises(ProgramError, match=r"cannot be instantiated: .*table"):
+        await run_text(text, HostInterface("test:toy/api"))
 
 
 async def test_a_guest_whose_memory_does_not_fit_at_the_start_hears_of_the_limit() -> None:
