@@ -3,9 +3,10 @@
 Query rows of one pass are cut into *tiles* that share a gather of the pass's slots; tiles of like
 length are computed together as a *group*. Keys are reduced in blocks of `BLOCK` slots that start
 at slot 0, in ascending order, and every block product has the same sizes but for its aligned
-number of rows. Slots that a row cannot see get weight zero, and adding zero changes nothing. So a
-row's result is the same in a tile of one or of sixteen, in a short or a long group, with the
-history written by one pass or by many.
+number of rows. Slots that a row cannot see get weight zero, and adding zero changes nothing;
+where the value of such a slot is not finite, it is taken out first. So a row's result is the same
+in a tile of one or of sixteen, in a short or a long group, with the history written by one pass
+or by many.
 """
 
 from __future__ import annotations
@@ -184,13 +185,25 @@ def _attend_group(
     highest = scores.amax(-1, keepdim=True)
     weights = scores.sub_(highest.masked_fill_(highest == -math.inf, 0.0)).exp_()
 
-    total = torch.zeros_like(highest)
-    result = torch.zeros_like(queries)
-    for start in range(0, group.slots, BLOCK):
-        block = weights[:, :, start : start + BLOCK]
-        total += block.sum(-1, keepdim=True)
-        result.baddbmm_(block, values[:, start : start + BLOCK])
-    result /= total.masked_fill_(total == 0.0, 1.0)
+    result = _weigh(weights, values)
+    # A weight of zero does not silence a value that is not finite.
+    if not math.isfinite(result.sum().item()):
+        broken = ~values.isfinite().all(-1)  # [kv * tiles, slots]
+        result = _weigh(weights, values.masked_fill(broken[:, :, None], 0.0))
+        seen = ~group.hidden & broken.view(kv, tiles, 1, 1, group.slots)
+        per_row = result.view(kv, tiles, -1, dim)[:, :, :used].view(*per_query, dim)
+        per_row.masked_fill_(seen.any(-1)[..., None], math.nan)
     result = result.view(kv, tiles, -1, dim)[:, :, :used].view(*per_query, dim)
     result = result.permute(1, 2, 0, 3, 4)
     return result.reshape(tiles * group.tile_rows, kv * config.group, dim)
+
+
+def _weigh(weights: Tensor, values: Tensor) -> Tensor:
+    """Means of `values` [n, slots, dim] by `weights` [n, queries, slots]; zeros without weight."""
+    total = weights.new_zeros(*weights.shape[:2], 1)
+    result = weights.new_zeros(*weights.shape[:2], values.shape[2])
+    for start in range(0, weights.shape[2], BLOCK):
+        block = weights[:, :, start : start + BLOCK]
+        total += block.sum(-1, keepdim=True)
+        result.baddbmm_(block, values[:, start : start + BLOCK])
+    return result.div_(total.masked_fill_(total == 0.0, 1.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,33 @@ def test_what_a_page_held_before_is_never_read(tiny: TorchRunner) -> None:
         tiny._cache.data[:, :, :, 20 * 16 : 22 * 16] = float("nan")
     assert torch.equal(last(tiny, Pass(tokens=TOKENS[:5], pages=[20, 21])), want)
     tiny.run(make_batch([], cleared_pages=ints([20, 21])))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_values_that_are_not_finite_stay_with_the_rows_that_see_them(
+    tiny: TorchRunner, bad: float
+) -> None:
+    """A value of a later token, or of a hidden slot, is not seen, though its tile gathers it."""
+    prompt = Pass(tokens=TOKENS[:5], pages=[20])
+    masks = {row: (3, 1, row + 2) for row in range(6)}
+    rest = Pass(tokens=TOKENS[5:12], pages=[20], length=12, masks=masks)
+    for layer in range(2):
+        tiny.run(make_batch([prompt]))
+        want = tiny.logits(make_batch([rest]), ints(range(7)))
+        with torch.inference_mode():
+            tiny._cache.data[layer, 1, 1, 20 * 16 + 3] = bad
+        found = tiny.logits(make_batch([rest]), ints(range(7)))
+        assert torch.equal(found[:6], want[:6])
+        assert not torch.isfinite(found[6]).any()
+    # The fourth token's own values are broken: those before it do not see it.
+    with torch.inference_mode():
+        tiny._embeddings[6] = bad
+    one = Pass(tokens=[*TOKENS[:3], -7, *TOKENS[4:7]], pages=[21])
+    found = tiny.logits(make_batch([one]), ints(range(7)))
+    whole = tiny.logits(make_batch([Pass(tokens=TOKENS[:7], pages=[22])]), ints(range(7)))
+    assert torch.equal(found[:3], whole[:3])
+    assert not torch.isfinite(found[3:]).any()
+    tiny.run(make_batch([], cleared_pages=ints([20, 21]), cleared_embeddings=ints([6])))
 
 
 def test_a_stored_hidden_state_is_an_input_like_a_token(tiny: TorchRunner) -> None:
