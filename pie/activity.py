@@ -8,7 +8,10 @@ it cannot know whether the sender goes on at once.
 
 from __future__ import annotations
 
+import math
+
 import attrs
+import trio
 
 from .signals import Signal
 
@@ -42,6 +45,8 @@ class Mover:
     _activities: list[Activity]
     _chosen: bool = False
     _moving: bool = False
+    stopped_at: float = math.inf
+    """Since when, on Trio's clock, it has not moved; only while it does not."""
     submitted: bool = False
     """Whether the guest has submitted a pass in its current slice of CPU time."""
 
@@ -55,8 +60,13 @@ class Mover:
     def stop(self) -> None:
         if self._moving:
             self._moving = False
+            self.stopped_at = trio.current_time()
             for activity in self._activities:
                 activity.stop()
+
+    @property
+    def moving(self) -> bool:
+        return self._moving
 
     def uses(self, activity: Activity) -> None:
         """The guest has opened a queue of the model that `activity` belongs to."""

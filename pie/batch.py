@@ -171,7 +171,16 @@ class UpdateAdapter:
     max_sigma: float
 
 
-AdapterCommand: TypeAlias = UploadAdapter | DownloadAdapter | InitializeAdapter | UpdateAdapter
+@attrs.frozen(eq=False)
+class ClearAdapter:
+    """Make a slot hold nothing, for its next owner (contract R3)."""
+
+    slot: int
+
+
+AdapterCommand: TypeAlias = (
+    ClearAdapter | UploadAdapter | DownloadAdapter | InitializeAdapter | UpdateAdapter
+)
 
 
 class AdapterSupport(Protocol):

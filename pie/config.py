@@ -45,6 +45,8 @@ class Scheduling:
 
     step_tokens: int = 512
     """Rows of one step: a longer pass is split over steps, invisibly to the guest."""
+    host_pages: int | None = None
+    """KV pages that may be in host memory under contention. None: as many as the model has."""
     ageing_seconds: float = 2.0
     """Waiting this long lifts a pass by one priority level, so that low ones never starve."""
 

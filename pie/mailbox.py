@@ -69,6 +69,9 @@ async def ask(address: trio.MemorySendChannel[Any], question: Ask[T]) -> T:
         await address.send(question)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         question.reply.fail(_ended(question))
+    except trio.Cancelled:
+        question.reply.fail(Closed(f"{type(question).__name__} was never sent"))
+        raise
     return await question.reply.wait()
 
 

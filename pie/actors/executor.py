@@ -51,7 +51,8 @@ class Executor:
             case ReadPages(pages):
                 message.reply.answer(await apply(runner.read_pages, pages))
             case WritePages(pages, contents):
-                message.reply.answer(await apply(runner.write_pages, pages, contents))
+                await apply(runner.write_pages, pages, contents)
+                message.reply.answer(None)
             case ReadEmbeddings(slots):
                 message.reply.answer(await apply(runner.read_embeddings, slots))
             case Adapt(command):

@@ -34,6 +34,8 @@ class Packer:
     pages: list[int] = attrs.field(factory=list)
     page_starts: list[int] = attrs.field(factory=lambda: [0])
     lengths: list[int] = attrs.field(factory=list)
+    adapters: list[int] = attrs.field(factory=list)
+    noise_seeds: list[int | None] = attrs.field(factory=list)
     embedded: list[tuple[int, int]] = attrs.field(factory=list)
     masked_rows: list[int] = attrs.field(factory=list)
     mask_runs: list[int] = attrs.field(factory=list)
@@ -64,6 +66,8 @@ class Packer:
         self.pages += [_number(page.number) for page in pending.pages[:count]]
         self.page_starts.append(len(self.pages))
         self.lengths.append(length)
+        self.adapters.append(-1 if pending.adapter is None else _number(pending.adapter.number))
+        self.noise_seeds.append(work.noise_seed)
         if chunk.first == 0:
             self.copies += [(_number(s.number), _number(t.number)) for s, t in pending.copies]
         if work.masks is not None:
@@ -112,6 +116,8 @@ class Packer:
         embedded, stored, copies = (
             _columns(pairs, 2) for pairs in (self.embedded, self.stored, self.copies)
         )
+        adapted = any(slot >= 0 for slot in self.adapters)
+        seeds = self.noise_seeds if adapted else []
         pools = self.table.pools
         uniform = np.zeros(len(self.sampled), dtype=np.float32)
         uniform[np.array(self.drawn, dtype=np.intp)] = uniforms(self.draws)
@@ -122,6 +128,9 @@ class Packer:
             pages=ints(self.pages),
             page_starts=ints(self.page_starts),
             lengths=ints(self.lengths),
+            adapters=ints(self.adapters if adapted else []),
+            noisy=np.array([seed is not None for seed in seeds], dtype=np.bool_),
+            noise_seeds=np.array([seed or 0 for seed in seeds], dtype=np.int64),
             embedding_rows=ints(embedded[0]),
             embedding_slots=ints(embedded[1]),
             masked_rows=ints(self.masked_rows),

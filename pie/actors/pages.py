@@ -7,15 +7,16 @@ entries hold them, pending passes use them, and a number is reused only when nob
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from pie.errors import Closed, GuestError, OutOfResources
 from pie.ids import InstanceId, Pointer, ResourceKind
 
-from .passes import PendingPass, Resource
-from .pools import NAMES, Answer, Export, Pool, Request, Space
+from .passes import Pending, PendingCommand, PendingPass, Resource
+from .pools import NAMES, Answer, Export, Pool, Space
+from .room import Allocation, Copy, HostPool, Return, Room
 
 ExportKey = tuple[str, ResourceKind, str]
 
@@ -23,21 +24,27 @@ ExportKey = tuple[str, ResourceKind, str]
 class PageTable:
     """Everything about one model's pages and slots. No clock, channel or tensor."""
 
-    def __init__(self, page_size: int, pages: int, embedding_slots: int) -> None:
+    def __init__(
+        self,
+        page_size: int,
+        pages: int,
+        embedding_slots: int,
+        *,
+        adapter_slots: int = 0,
+        host_pages: int = 0,
+    ) -> None:
         self.page_size = page_size
         self.pools = {
             ResourceKind.KV_PAGE: Pool(pages),
             ResourceKind.EMBEDDING: Pool(embedding_slots),
-            ResourceKind.ADAPTER: Pool(0),
+            ResourceKind.ADAPTER: Pool(adapter_slots),
         }
+        self.room = Room(self.pools, HostPool(host_pages))
         self._users: dict[InstanceId, str] = {}
         self._spaces: dict[tuple[InstanceId, ResourceKind], Space] = {}
-        self._lines: dict[ResourceKind, list[Request]] = {kind: [] for kind in self.pools}
-        self._arrivals = 0
         self._exports: dict[ExportKey, Export] = {}
         self._unwritten: dict[ExportKey, Export] = {}
         """Those of them that wait for passes: the only ones the end of a pass may concern."""
-        self._answers: list[Answer] = []
 
     # ------------------------------------------------------------------ instances
 
@@ -48,12 +55,11 @@ class PageTable:
 
     def close(self, instance: InstanceId) -> None:
         """Take back handles, requests and unwritten exports; visible exports stay (R6, R10)."""
-        left: list[Any] = []
-        for line in self._lines.values():
-            left += [r.token for r in line if r.instance == instance and r.copy is None]
-            line[:] = [r for r in line if r.instance != instance or r.copy is not None]
+        gone = Closed(f"instance {instance} has ended")
+        self.room.leave(instance, gone)
         for key, export in list(self._unwritten.items()):
-            left += [token for importer, token in export.importers if importer == instance]
+            left = [token for importer, token in export.importers if importer == instance]
+            self.room.answers += [Answer(token, error=gone) for token in left]
             export.importers = [i for i in export.importers if i[0] != instance]
             if export.owner == instance:
                 self._drop_export(key, "its exporter has ended")
@@ -61,9 +67,7 @@ class PageTable:
         for kind in self.pools:
             del self._spaces[instance, kind]
         del self._users[instance]
-        gone = Closed(f"instance {instance} has ended")
-        self._answers += [Answer(token, error=gone) for token in left]
-        self._serve()
+        self.room.serve()
 
     def drop_handles(self, instance: InstanceId) -> None:
         """The instance lets go of all it holds; what its passes refer to stays for them."""
@@ -85,67 +89,27 @@ class PageTable:
                 f"instance {instance} holds {held} {NAMES[kind]} and asks for {count} more, "
                 f"the pool has {pool.capacity}"
             )
-        self._enqueue(Request(instance, self._arrivals, kind, count, token))
-
-    def _enqueue(self, request: Request) -> None:
-        self._arrivals += 1
-        insort(self._lines[request.kind], request)
-        self._serve()
-
-    def _serve(self) -> None:
-        for kind, line in self._lines.items():
-            while line and self._grant(self.pools[kind], line[0]):
-                line.pop(0)
-
-    def _grant(self, pool: Pool, request: Request) -> bool:
-        """Give the first in line what it wants, if there is room for all of it."""
-        if request.copy is not None:
-            return self._grant_copy(pool, *request.copy)
-        if len(pool.free) < request.count:
-            return False
-        space = self._spaces[request.instance, request.kind]
-        new = (Resource(request.kind, pool.take()) for _ in range(request.count))
-        self._answers.append(Answer(request.token, tuple(space.add(r) for r in new)))
-        return True
-
-    def _grant_copy(
-        self, pool: Pool, pending: PendingPass, source: Resource, target: Resource
-    ) -> bool:
-        if pending.finished and not target.holders and not target.users:
-            return True  # nobody needs it any more
-        if not pending.finished and self._may_take_over(source):
-            target.number, source.number = source.number, None
-            pending.copies.remove((source, target))
-        elif not pool.free:
-            return False
-        else:
-            target.number = pool.take()
-            if not pending.finished:
-                pool.stale.discard(target.number)  # the copy overwrites all of it
-        for waiting in target.awaiting:
-            waiting.ungranted -= 1
-        target.awaiting.clear()
-        return True
-
-    @staticmethod
-    def _may_take_over(source: Resource) -> bool:
-        """Whether everybody else has let go, so that the page itself becomes the copy.
-
-        The copy must be its only use: the same pass may read the original by another pointer.
-        """
-        return source.holders == 0 and len(source.users) == 1
+        space = self._spaces[instance, kind]
+        arrival = self.room.next_arrival()
+        self.room.enqueue(Allocation(instance, arrival, kind, space, count, token))
+        self.room.serve()
 
     def free(self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]) -> None:
         """Drop handles the instance holds (R2)."""
         space = self._spaces[instance, kind]
         for pointer in pointers:
             self._reclaim(space.remove(pointer))
-        self._serve()
+        self.room.serve()
 
     def _reclaim(self, resource: Resource) -> None:
-        if resource.holders == 0 and not resource.users and resource.number is not None:
+        if resource.holders or resource.users:
+            return
+        if resource.number is not None:
             self.pools[resource.kind].give_back(resource.number)
             resource.number = None
+        if resource.place is not None:
+            self.room.host.give_back(resource.place)
+            resource.place = None
 
     # -------------------------------------------------------------------- exports
 
@@ -157,7 +121,7 @@ class PageTable:
             raise GuestError(f"export-resources: the name {name!r} exists already (R6)")
         held = self._spaces[instance, kind].held
         resources = [held[pointer] for pointer in pointers]
-        unwritten: set[PendingPass] = set()
+        unwritten: set[Pending] = set()
         for resource in resources:
             resource.holders += 1
             unwritten |= self._writers(instance, resource)
@@ -165,16 +129,16 @@ class PageTable:
         if unwritten:
             self._unwritten[key] = export
 
-    def _writers(self, instance: InstanceId, resource: Resource) -> set[PendingPass]:
-        found: set[PendingPass] = set()
+    def _writers(self, instance: InstanceId, resource: Resource) -> set[Pending]:
+        found: set[Pending] = set()
         for user, index in resource.users:
             if user.instance != instance:
                 continue
-            if resource.kind is ResourceKind.EMBEDDING:
-                writes = any(user.embeddings[p] is resource for _, p in user.work.stored)
-            else:
+            if resource.kind is ResourceKind.KV_PAGE and isinstance(user, PendingPass):
                 _, first, end = user.spans(resource, index, self.page_size)
                 writes = first < end
+            else:
+                writes = user.writes_slot(resource)
             if writes:
                 found.add(user)
         return found
@@ -186,13 +150,28 @@ class PageTable:
             raise GuestError(f"import-resources: nothing is exported as {name!r} (R6)")
         export.importers.append((instance, token))
         if not export.unwritten:
+            self._bring_back(instance, export, token)
+
+    def _bring_back(self, instance: InstanceId, export: Export, token: Any) -> None:
+        """Hand out what was exported, when all of it is in the pool again."""
+        if all(resource.place is None for resource in export.resources):
             self._hand_out(export)
+            return
+        request = Return(
+            instance,
+            self.room.next_arrival(),
+            export.resources[0].kind,
+            export.resources,
+            token=token,
+        )
+        request.then.append(partial(self._hand_out, export))
+        self.room.enqueue(request)
+        self.room.serve()
 
     def _hand_out(self, export: Export) -> None:
         for instance, token in export.importers:
-            space = self._spaces[instance, export.resources[0].kind] if export.resources else None
-            pointers = tuple(space.add(r) for r in export.resources) if space else ()
-            self._answers.append(Answer(token, pointers))
+            pointers = tuple(self._spaces[instance, r.kind].add(r) for r in export.resources)
+            self.room.answers.append(Answer(token, pointers))
         export.importers.clear()
 
     def release(self, instance: InstanceId, kind: ResourceKind, name: str) -> None:
@@ -200,14 +179,14 @@ class PageTable:
         key = (self._users[instance], kind, name)
         if key in self._exports:
             self._drop_export(key, "it was released")
-            self._serve()
+            self.room.serve()
 
     def _drop_export(self, key: ExportKey, reason: str) -> None:
         export = self._exports.pop(key)
         self._unwritten.pop(key, None)
         for _, token in export.importers:
             error = GuestError(f"import-resources: the export {key[2]!r} is gone: {reason} (R6)")
-            self._answers.append(Answer(token, error=error))
+            self.room.answers.append(Answer(token, error=error))
         for resource in export.resources:
             resource.holders -= 1
             self._reclaim(resource)
@@ -238,6 +217,8 @@ class PageTable:
             pointers = [pointer for _, pointer in work.stored]
             pointers += [Pointer(-1 - value) for value in work.inputs if value < 0]
             pending.embeddings = {pointer: slots[pointer] for pointer in pointers}
+        if work.adapter is not None:
+            pending.adapter = self._spaces[instance, ResourceKind.ADAPTER].held[work.adapter]
 
     def _copy_on_write(
         self, pending: PendingPass, space: Space, pointer: Pointer, source: Resource
@@ -255,54 +236,173 @@ class PageTable:
             page.users[pending, index] = None
             page.writers += index >= first_written
             if page.number is None:
-                page.awaiting.append(pending)
-                pending.ungranted += 1
-        for slot in pending.embeddings.values():
+                page.awaited_by(pending)
+        for slot in pending.slots():
             slot.users[pending, 0] = None
         for source, target in list(pending.copies):
             source.users[pending, pending.pages.index(target)] = None
-            request = Request(
-                pending.instance, self._arrivals, source.kind, 1, None, (pending, source, target)
-            )
-            self._enqueue(request)
+            if source.number is None:
+                source.awaited_by(pending)
+            arrival = self.room.next_arrival()
+            self.room.enqueue(Copy(pending.instance, arrival, source.kind, pending, source, target))
+        self._ask_back(pending)
+        self.room.serve()
+
+    def _ask_back(self, pending: PendingPass) -> None:
+        """Ask for the pages of a pass that are in host memory, in one request per instance."""
+        sources = [source for source, _ in pending.copies]
+        away = [page for page in (*pending.pages, *sources) if page.place is not None]
+        if not away:
+            return
+        request = self.room.returning.get(pending.instance)
+        if request is None:
+            arrival = self.room.next_arrival()
+            request = Return(pending.instance, arrival, ResourceKind.KV_PAGE, away)
+            self.room.returning[pending.instance] = request
+            self.room.enqueue(request)
+        else:
+            request.resources += [page for page in away if page not in request.resources]
 
     def finish(self, pending: PendingPass) -> None:
         """The pass is over, well or not: it uses nothing any more."""
+        self.room.protected.discard(pending.instance)
         first_written = pending.first_written(self.page_size)
         for index, page in enumerate(pending.pages):
             page.writers -= index >= first_written
             self._release(page, pending, index)
-        for slot in pending.embeddings.values():
+        for slot in pending.slots():
             self._release(slot, pending, 0)
         for source, target in pending.copies:
             self._release(source, pending, pending.pages.index(target))
-        for key, export in list(self._unwritten.items()):
-            if pending in export.unwritten:
-                export.unwritten.discard(pending)
-                self._after_write(key, export, pending)
-        self._serve()
+        self._note_written(pending)
 
-    def _release(self, resource: Resource, pending: PendingPass, index: int) -> None:
+    def slots(
+        self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]
+    ) -> tuple[Resource, ...]:
+        """What the pointers of a command stand for."""
+        held = self._spaces[instance, kind].held
+        return tuple(held[pointer] for pointer in pointers)
+
+    def use_slots(self, command: PendingCommand) -> None:
+        """Count a command as a user of its slots."""
+        for slot in command.slots:
+            slot.users[command, 0] = None
+
+    def finish_command(self, command: PendingCommand) -> None:
+        """The command is over, well or not."""
+        for slot in command.slots:
+            self._release(slot, command, 0)
+        self._note_written(command)
+
+    def _note_written(self, done: Pending) -> None:
+        """Exports that waited for it become visible, or are gone."""
+        for key, export in list(self._unwritten.items()):
+            if done in export.unwritten:
+                export.unwritten.discard(done)
+                self._after_write(key, export, done)
+        self.room.serve()
+
+    def _release(self, resource: Resource, pending: Pending, index: int) -> None:
         resource.users.pop((pending, index), None)  # a slot may be there by two pointers
         self._reclaim(resource)
 
-    def _after_write(self, key: ExportKey, export: Export, pending: PendingPass) -> None:
+    def _after_write(self, key: ExportKey, export: Export, pending: Pending) -> None:
         if pending.error is not None:
             self._drop_export(key, f"a pass that should have written it failed: {pending.error}")
         elif not export.unwritten:
             del self._unwritten[key]
             self._hand_out(export)
 
+    # --------------------------------------------------------------------- moving
+
+    def choose_moves(self, idle: Sequence[InstanceId]) -> list[Resource]:
+        """The pages to move out for the first in line, or none if that cannot make room.
+
+        Exports that no instance uses go first, then the private pages of `idle` instances, then
+        of younger ones than the first in line, the youngest first: an older one that is at work
+        would ask for them back at once, and be served first. No step may be running. Whoever
+        came back is left alone until one of its passes has finished (R5).
+        """
+        first = self.room.first(ResourceKind.KV_PAGE)
+        if first is None:
+            return []
+        missing = first.wanted() - len(self.pools[ResourceKind.KV_PAGE].free)
+        if missing > len(self.room.host.free):
+            return []
+        chosen: list[Resource] = []
+        for page in self._movable(first.instance, idle):
+            chosen.append(page)
+            if len(chosen) == missing:
+                return chosen
+        return []
+
+    def _movable(self, first: InstanceId, idle: Sequence[InstanceId]) -> Iterable[Resource]:
+        for (_, kind, _), export in self._exports.items():
+            if kind is ResourceKind.KV_PAGE and not export.importers:
+                yield from (page for page in export.resources if _is_private(page))
+        younger = sorted((i for i in self._users if i > first and i not in idle), reverse=True)
+        for victim in (*idle, *younger):
+            space = self._spaces.get((victim, ResourceKind.KV_PAGE))
+            if space and victim != first and victim not in self.room.protected:
+                yield from (page for page in space.held.values() if _is_private(page))
+
+    def moved_out(self, page: Resource, number: int) -> int | None:
+        """The contents of `page`, then at `number`, have been read: its place, if it still goes."""
+        if page.number != number or not _is_private(page):
+            return None
+        page.place = self.room.host.take()
+        page.number = None
+        self.pools[ResourceKind.KV_PAGE].give_back(number)
+        for work in dict.fromkeys(work for work, _ in page.users):
+            page.awaited_by(work)
+            if isinstance(work, PendingPass):
+                self._ask_back(work)
+        return page.place
+
+    def take_returned(self) -> list[tuple[int, int]]:
+        """(number, place) of what has to be written back before the next step.
+
+        A page that was let go meanwhile is written all the same: its number is free, or cleared
+        before its next owner's first step.
+        """
+        returned, self.room.returned = self.room.returned, []
+        for _, place in returned:
+            self.room.host.give_back(place)
+        return returned
+
+    def unsettled(self) -> bool:
+        """Whether somebody waits for KV pages, or contents have to be written back."""
+        return self.stuck() or bool(self.room.returned)
+
+    def stuck(self) -> bool:
+        """Whether somebody waits for KV pages."""
+        return self.room.first(ResourceKind.KV_PAGE) is not None
+
+    def refuse_first(self) -> list[Pending]:
+        """Give up on the first in line for pages; the passes that fail with it."""
+        pool, host = self.pools[ResourceKind.KV_PAGE], self.room.host
+        first = self.room.first(ResourceKind.KV_PAGE)
+        assert first is not None
+        error = OutOfResources(
+            f"instance {first.instance} holds {self.holds(first.instance, first.kind)} KV pages "
+            f"and needs {first.wanted()} more; {len(pool.free)} of {pool.capacity} are free, and "
+            f"with {host.used} of {host.capacity} host pages in use nothing else can move out"
+        )
+        failed = self.room.refuse_first(ResourceKind.KV_PAGE, error)
+        for work in failed:
+            work.error = error
+        return failed
+
     # ------------------------------------------------------------------- the shell
 
     def answers(self) -> list[Answer]:
         """What has to be told since the last call."""
-        answers, self._answers = self._answers, []
+        answers, self.room.answers = self.room.answers, []
         return answers
 
     def waiting(self) -> int:
         """Requests in line."""
-        return sum(len(line) for line in self._lines.values())
+        return self.room.waiting()
 
     def check(self) -> None:
         """Assert that numbers add up: every one is free or in exactly one live resource."""
@@ -322,3 +422,11 @@ class PageTable:
         for kind, pool in self.pools.items():
             assert len(set(pool.free)) == len(pool.free), "a number is free twice"
             assert not set(pool.free) & set(live[kind]), "a number is free and in use"
+        places = [r.place for r in holders if r.place is not None]
+        assert len(set(places)) == len(places), "a place in host memory is owned twice"
+        assert not set(places) & set(self.room.host.free), "a place is free and in use"
+
+
+def _is_private(page: Resource) -> bool:
+    """Whether one virtual id or export alone refers to it, and it is in the pool."""
+    return page.holders == 1 and page.number is not None

@@ -1,6 +1,6 @@
 """Physical resources, the passes that refer to them, and the order that follows from both.
 
-A *pending* pass has been submitted and is not finished. `after` are the passes that must have
+What is *pending* has been submitted and is not finished. `after` are those that must have
 finished before a step with it begins, `along` those that must have finished or be completed by
 the same step (contract K5, Q1): a pass may read in a step what an earlier one writes in it,
 because all K and V of a layer are written before its attention.
@@ -8,6 +8,7 @@ because all K and V of a layer are written before its attention.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -25,51 +26,123 @@ class Resource:
     number: int | None
     holders: int = 0
     """Virtual ids and export entries that refer to it: more than one makes it shared (R8)."""
-    users: dict[tuple[PendingPass, int], None] = attrs.field(factory=dict)
-    """Pending passes that refer to it, each with the index in its page list."""
+    users: dict[tuple[Pending, int], None] = attrs.field(factory=dict)
+    """Pending passes and commands that refer to it, passes with the index in their page list."""
     writers: int = 0
     """How many of them write to it. Mostly none: then whoever reads it need not look at them."""
-    awaiting: list[PendingPass] = attrs.field(factory=list)
-    """Pending passes that cannot run before it has a number."""
+    place: int | None = None
+    """Where it is in host memory, while it is there (R5)."""
+    awaiting: list[Pending] = attrs.field(factory=list)
+    """Who cannot run before it has a number."""
     spoiled: tuple[int, int, PieError] | None = None
     """[first, end) of slots that a failed pass should have written, and why it did not (F7)."""
 
+    def awaited_by(self, work: Pending) -> None:
+        """`work` cannot run before this has a number."""
+        self.awaiting.append(work)
+        work.ungranted += 1
 
-@attrs.define(eq=False)
-class PendingPass:
-    """A submitted pass on its way: what it waits for, what it has done."""
+    def arrived(self) -> None:
+        """It has a number: let go those who wait for it."""
+        for work in self.awaiting:
+            work.ungranted -= 1
+        self.awaiting.clear()
+
+
+@attrs.define(eq=False, kw_only=True)
+class Pending:
+    """Something submitted on its way: what it waits for, who waits for it."""
 
     sequence: int
     instance: InstanceId
     queue: QueueId
-    number: int
-    """Number of the pass in its queue."""
-    seed: int
     priority: Priority
-    work: ForwardPass
     token: Any
     """What the shell needs to answer; opaque here."""
     submitted_at: float
+    ungranted: int = 0
+    """Resources it needs that have no number yet: copies and returns that wait for room."""
+    after: set[Pending] = attrs.field(factory=set)
+    along: set[Pending] = attrs.field(factory=set)
+    data: set[Pending] = attrs.field(factory=set)
+    """Those of the two whose results it reads: it fails when they fail (F7)."""
+    dependents: list[Pending] = attrs.field(factory=list)
+    running: bool = False
+    finished: bool = False
+    error: PieError | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next step may contain it, given those of `along`."""
+        return not self.after and not self.ungranted
+
+    def writes_slot(self, slot: Resource) -> bool:
+        """Whether it changes this embedding or adapter slot."""
+        raise NotImplementedError
+
+    def wait_for(self, other: Pending, *, same_step: bool, data: bool) -> None:
+        """Order this behind `other`; raises its priority where needed (Q3)."""
+        (self.along if same_step else self.after).add(other)
+        if data:
+            self.data.add(other)
+        other.dependents.append(self)
+        other.inherit(self.priority)
+
+    def inherit(self, priority: Priority) -> None:
+        """What something more urgent waits for becomes as urgent."""
+        if priority > self.priority:
+            self.priority = priority
+            for other in (*self.after, *self.along):
+                other.inherit(priority)
+
+    def retire(self) -> None:
+        """Nothing waits for this any more."""
+        self.finished = True
+        for dependent in self.dependents:
+            dependent.after.discard(self)
+            dependent.along.discard(self)
+            dependent.data.discard(self)
+        self.dependents.clear()
+
+
+@attrs.define(eq=False, kw_only=True)
+class PendingCommand(Pending):
+    """A command on embedding or adapter slots, run between two steps."""
+
+    slots: tuple[Resource, ...]
+    writes: bool
+
+    def writes_slot(self, slot: Resource) -> bool:
+        return self.writes
+
+
+@attrs.define(eq=False, kw_only=True)
+class PendingPass(Pending):
+    """A submitted forward pass: what it touches, what it has done."""
+
+    number: int
+    """Number of the pass in its queue."""
+    seed: int
+    work: ForwardPass
     pages: list[Resource] = attrs.field(factory=list)
     embeddings: dict[int, Resource] = attrs.field(factory=dict)
     """Pointer -> slot, of the inputs and the stored outputs."""
+    adapter: Resource | None = None
     copies: list[tuple[Resource, Resource]] = attrs.field(factory=list)
     """(source, target) page copies to make before its first step (R8)."""
-    ungranted: int = 0
-    """Pages of its list that have no number yet: copies that wait for room."""
-    after: set[PendingPass] = attrs.field(factory=set)
-    along: set[PendingPass] = attrs.field(factory=set)
-    data: set[PendingPass] = attrs.field(factory=set)
-    """Those of the two whose results it reads: it fails when they fail (F7)."""
-    dependents: list[PendingPass] = attrs.field(factory=list)
     done: int = 0
     """Inputs already run, of a pass split over steps."""
-    running: bool = False
-    finished: bool = False
     tokens: dict[int, int] = attrs.field(factory=dict)
     """Output slot -> sampled token."""
     ranked: dict[int, tuple[list[int], list[float]]] = attrs.field(factory=dict)
-    error: PieError | None = None
+
+    def slots(self) -> list[Resource]:
+        """The embedding and adapter slots it uses."""
+        own = [] if self.adapter is None else [self.adapter]
+        return [*self.embeddings.values(), *own]
+
+    def writes_slot(self, slot: Resource) -> bool:
+        return any(self.embeddings[pointer] is slot for _, pointer in self.work.stored)
 
     @property
     def inputs(self) -> int:
@@ -78,11 +151,6 @@ class PendingPass:
     @property
     def remaining(self) -> int:
         return len(self.work.inputs) - self.done
-
-    @property
-    def ready(self) -> bool:
-        """Whether the next step may contain it, given those of `along`."""
-        return not self.after and not self.ungranted
 
     def first_written(self, page_size: int) -> int:
         """Index of the first page that it writes to; it writes to all after it as well."""
@@ -99,30 +167,6 @@ class PendingPass:
         visible = min(page_size, self.work.length - index * page_size)
         first = self.work.length - self.inputs - index * page_size
         return visible, max(0, min(first, visible)), visible
-
-    def wait_for(self, other: PendingPass, *, same_step: bool, data: bool) -> None:
-        """Order this pass behind `other`; raises its priority where needed (Q3)."""
-        (self.along if same_step else self.after).add(other)
-        if data:
-            self.data.add(other)
-        other.dependents.append(self)
-        other.inherit(self.priority)
-
-    def inherit(self, priority: Priority) -> None:
-        """A pass that a more urgent one waits for becomes as urgent."""
-        if priority > self.priority:
-            self.priority = priority
-            for other in (*self.after, *self.along):
-                other.inherit(priority)
-
-    def retire(self) -> None:
-        """Nothing waits for this pass any more."""
-        self.finished = True
-        for dependent in self.dependents:
-            dependent.after.discard(self)
-            dependent.along.discard(self)
-            dependent.data.discard(self)
-        self.dependents.clear()
 
 
 def spoil(failed: PendingPass, error: PieError, page_size: int) -> None:
@@ -176,7 +220,7 @@ def _order_on(new: PendingPass, page: Resource, index: int, page_size: int) -> N
     reads, first, end = new.spans(page, index, page_size)
     copied = new.pages[index] is not page
     for other, at in page.users:
-        if other is new:
+        if other is new or not isinstance(other, PendingPass):
             continue
         other_reads, other_first, other_end = other.spans(page, at, page_size)
         overwrites = first < end and first < other_reads
@@ -187,13 +231,12 @@ def _order_on(new: PendingPass, page: Resource, index: int, page_size: int) -> N
             new.wait_for(other, same_step=True, data=True)
 
 
-def order_by_embeddings(new: PendingPass) -> None:
-    """Make `new` wait for the earlier passes that fill or take the embedding slots it uses."""
-    stored = {pointer for _, pointer in new.work.stored}
-    for pointer, slot in new.embeddings.items():
+def order_by_slots(new: Pending, slots: Iterable[Resource]) -> None:
+    """Make `new` wait for the earlier ones that change the slots it uses, or use those it changes.
+
+    Never within a step: slots are read before its rows and written after them (K5).
+    """
+    for slot in slots:
         for other, _ in slot.users:
-            if other is new:
-                continue
-            fills = any(other.embeddings[p] is slot for _, p in other.work.stored)
-            if fills or pointer in stored:
-                new.wait_for(other, same_step=False, data=fills)
+            if other is not new and (other.writes_slot(slot) or new.writes_slot(slot)):
+                new.wait_for(other, same_step=False, data=other.writes_slot(slot))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from .passes import PendingPass
+from .passes import Pending, PendingCommand, PendingPass
 
 SHORT = 32
 """A pass with at most this many rows left runs whole; longer ones may be split."""
@@ -40,14 +40,14 @@ class _Step:
 
     budget: int
     chunks: list[Chunk] = attrs.field(factory=list)
-    complete: set[PendingPass] = attrs.field(factory=set)
-    taken: set[PendingPass] = attrs.field(factory=set)
+    complete: set[Pending] = attrs.field(factory=set)
+    taken: set[Pending] = attrs.field(factory=set)
 
-    def take(self, work: PendingPass, *, whole: bool) -> bool:
+    def take(self, work: Pending, *, whole: bool) -> bool:
         """Put a pass in, behind those it goes along with; True if it is in to its end."""
         if work in self.complete:
             return True
-        if work in self.taken or not work.ready:
+        if work in self.taken or not work.ready or not isinstance(work, PendingPass):
             return False
         if not self._clear(work.along, whole=whole):
             return False
@@ -62,7 +62,7 @@ class _Step:
             self.complete.add(work)
         return chunk.last
 
-    def _clear(self, along: Iterable[PendingPass], *, whole: bool) -> bool:
+    def _clear(self, along: Iterable[Pending], *, whole: bool) -> bool:
         earlier = sorted(along, key=lambda other: other.sequence)
         return all(self.take(other, whole=whole) for other in earlier)
 
@@ -74,23 +74,34 @@ class BatchPlanner:
     step_tokens: int
     ageing_seconds: float
     _pending: dict[PendingPass, None] = attrs.field(factory=dict)
+    _commands: dict[PendingCommand, None] = attrs.field(factory=dict)
 
-    def add(self, work: PendingPass) -> None:
-        self._pending[work] = None
+    def add(self, work: Pending) -> None:
+        if isinstance(work, PendingPass):
+            self._pending[work] = None
+        elif isinstance(work, PendingCommand):
+            self._commands[work] = None
 
-    def remove(self, work: PendingPass) -> None:
-        self._pending.pop(work, None)
+    def remove(self, work: Pending) -> None:
+        for waiting in (self._pending, self._commands):
+            waiting.pop(work, None)  # type: ignore[call-overload]  # it is in one of the two
 
-    def of_instance(self, instance: int) -> list[PendingPass]:
-        """Its unfinished passes, in order of submission."""
-        return [work for work in self._pending if work.instance == instance]
+    def of_instance(self, instance: int) -> list[Pending]:
+        """What of it is not finished, in order of submission."""
+        mine = [work for work in (*self._pending, *self._commands) if work.instance == instance]
+        return sorted(mine, key=lambda work: work.sequence)
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._pending) + len(self._commands)
 
     def has_work(self) -> bool:
-        """Whether a step could be made now."""
-        return any(work.ready for work in self._pending)
+        """Whether a step could be made or a command run now."""
+        return any(work.ready for work in self._pending) or self.next_command() is not None
+
+    def next_command(self) -> PendingCommand | None:
+        """The first command that waits for nothing, the most urgent first."""
+        ready = (work for work in self._commands if work.ready and not work.along)
+        return min(ready, key=lambda work: (-work.priority, work.sequence), default=None)
 
     def backlog(self) -> int:
         """Rows that are ready beyond one step's budget."""

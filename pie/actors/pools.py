@@ -10,7 +10,7 @@ import attrs
 from pie.errors import PieError
 from pie.ids import InstanceId, Pointer, ResourceKind
 
-from .passes import PendingPass, Resource
+from .passes import Pending, Resource
 
 NAMES = {
     ResourceKind.KV_PAGE: "KV pages",
@@ -77,26 +77,13 @@ class Pool:
         return stale
 
 
-@attrs.define(order=True)
-class Request:
-    """A place in the line for room: oldest instance first, then first come (R5)."""
-
-    instance: InstanceId
-    arrival: int
-    kind: ResourceKind = attrs.field(order=False)
-    count: int = attrs.field(order=False)
-    token: Any = attrs.field(order=False)
-    """Of an allocation: the shell's; of a page copy: None."""
-    copy: tuple[PendingPass, Resource, Resource] | None = attrs.field(order=False, default=None)
-
-
 @attrs.define(eq=False)
 class Export:
     """An export entry; importers wait until the passes that write its pages are done (R6)."""
 
     owner: InstanceId
     resources: list[Resource]
-    unwritten: set[PendingPass]
+    unwritten: set[Pending]
     importers: list[tuple[InstanceId, Any]] = attrs.field(factory=list)
 
 

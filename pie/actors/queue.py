@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from .passes import PendingPass
+from .passes import Pending
 
 
 @attrs.frozen(eq=False)
@@ -25,7 +25,7 @@ class Barrier:
 class CommandQueue:
     """What of a queue is not finished, in order of submission."""
 
-    _line: deque[PendingPass | Barrier] = attrs.field(factory=deque)
+    _line: deque[Pending | Barrier] = attrs.field(factory=deque)
     _passes: int = 0
     _failed: bool = False
     """Whether a pass has failed since the last barrier was answered."""
@@ -36,14 +36,14 @@ class CommandQueue:
         self._passes += 1
         return number
 
-    def last(self) -> PendingPass | None:
-        """The unfinished pass that a new one has to stay behind."""
+    def last(self) -> Pending | None:
+        """The unfinished entry that a new one has to stay behind."""
         for entry in reversed(self._line):
-            if isinstance(entry, PendingPass):
+            if isinstance(entry, Pending):
                 return None if entry.finished else entry
         return None
 
-    def append(self, entry: PendingPass | Barrier) -> None:
+    def append(self, entry: Pending | Barrier) -> None:
         self._line.append(entry)
 
     def advance(self) -> list[tuple[Any, bool]]:

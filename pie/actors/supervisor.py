@@ -138,7 +138,7 @@ class Supervisor:
         running = self._running[context.id] = Running(description, trio.CancelScope())
         tell(self._broker, OpenMailbox(context.id, message.user))
         for service in self._services:
-            service.tell(OpenInstance(context.id, message.user, context.seed))
+            service.tell(OpenInstance(context.id, message.user, context.seed, context.mover))
         # A launch counts as moving from here, before its task has run (the gather rule).
         context.mover.start()
         instances.start_soon(self._run_instance, message.program, context, running)

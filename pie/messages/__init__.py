@@ -4,164 +4,109 @@ A message either *tells* or *asks*: an `Ask[T]` carries its own one-shot reply.
 """
 
 from .broker import (
-    Broadcast as Broadcast,
+    Broadcast,
+    BrokerMessage,
+    CancelReceive,
+    CloseMailbox,
+    NoMoreInput,
+    OpenMailbox,
+    Receive,
+    ReceiveBlob,
+    SendToInstance,
+    Subscribe,
+    Topic,
+    Unsubscribe,
 )
-from .broker import (
-    BrokerMessage as BrokerMessage,
-)
-from .broker import (
-    CancelReceive as CancelReceive,
-)
-from .broker import (
-    CloseMailbox as CloseMailbox,
-)
-from .broker import (
-    NoMoreInput as NoMoreInput,
-)
-from .broker import (
-    OpenMailbox as OpenMailbox,
-)
-from .broker import (
-    Receive as Receive,
-)
-from .broker import (
-    ReceiveBlob as ReceiveBlob,
-)
-from .broker import (
-    SendToInstance as SendToInstance,
-)
-from .broker import (
-    Subscribe as Subscribe,
-)
-from .broker import (
-    Topic as Topic,
-)
-from .broker import (
-    Unsubscribe as Unsubscribe,
-)
-from .executor import (
-    Adapt as Adapt,
-)
-from .executor import (
-    ExecutorMessage as ExecutorMessage,
-)
-from .executor import (
-    ReadEmbeddings as ReadEmbeddings,
-)
-from .executor import (
-    ReadPages as ReadPages,
-)
-from .executor import (
-    RunBatch as RunBatch,
-)
-from .executor import (
-    WritePages as WritePages,
-)
-from .forward import (
-    ForwardPass as ForwardPass,
-)
-from .forward import (
-    PassResult as PassResult,
-)
-from .forward import (
-    Rank as Rank,
-)
-from .forward import (
-    Sample as Sample,
-)
+from .executor import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatch, WritePages
+from .forward import ForwardPass, PassResult, Rank, Sample
 from .scheduler import (
-    AllocatePointers as AllocatePointers,
+    AllocatePointers,
+    DescribeService,
+    EndInstance,
+    ExportPointers,
+    FreePointers,
+    ImportPointers,
+    ListExports,
+    ModelService,
+    OpenInstance,
+    ReleaseExport,
+    RunCommand,
+    SchedulerMessage,
+    ServiceStats,
+    SubmitPass,
+    Synchronize,
 )
-from .scheduler import (
-    DescribeService as DescribeService,
-)
-from .scheduler import (
-    EndInstance as EndInstance,
-)
-from .scheduler import (
-    ExportPointers as ExportPointers,
-)
-from .scheduler import (
-    FreePointers as FreePointers,
-)
-from .scheduler import (
-    ImportPointers as ImportPointers,
-)
-from .scheduler import (
-    ListExports as ListExports,
-)
-from .scheduler import (
-    ModelService as ModelService,
-)
-from .scheduler import (
-    OpenInstance as OpenInstance,
-)
-from .scheduler import (
-    ReleaseExport as ReleaseExport,
-)
-from .scheduler import (
-    SchedulerMessage as SchedulerMessage,
-)
-from .scheduler import (
-    ServiceStats as ServiceStats,
-)
-from .scheduler import (
-    SubmitPass as SubmitPass,
-)
-from .scheduler import (
-    Synchronize as Synchronize,
-)
-from .store import (
-    DeleteKey as DeleteKey,
-)
-from .store import (
-    GetKey as GetKey,
-)
-from .store import (
-    ListKeys as ListKeys,
-)
-from .store import (
-    SetKey as SetKey,
-)
-from .store import (
-    StoreMessage as StoreMessage,
-)
+from .store import DeleteKey, GetKey, ListKeys, SetKey, StoreMessage
 from .supervisor import (
-    BlobSent as BlobSent,
+    BlobSent,
+    ClientItem,
+    Event,
+    InstanceDescription,
+    Launch,
+    LaunchContext,
+    Launched,
+    ListInstances,
+    Output,
+    Refused,
+    Returned,
+    SupervisorMessage,
+    Terminate,
 )
-from .supervisor import (
-    ClientItem as ClientItem,
-)
-from .supervisor import (
-    Event as Event,
-)
-from .supervisor import (
-    InstanceDescription as InstanceDescription,
-)
-from .supervisor import (
-    Launch as Launch,
-)
-from .supervisor import (
-    LaunchContext as LaunchContext,
-)
-from .supervisor import (
-    Launched as Launched,
-)
-from .supervisor import (
-    ListInstances as ListInstances,
-)
-from .supervisor import (
-    Output as Output,
-)
-from .supervisor import (
-    Refused as Refused,
-)
-from .supervisor import (
-    Returned as Returned,
-)
-from .supervisor import (
-    SupervisorMessage as SupervisorMessage,
-)
-from .supervisor import (
-    Terminate as Terminate,
-)
+
+__all__ = [
+    "Adapt",
+    "AllocatePointers",
+    "BlobSent",
+    "Broadcast",
+    "BrokerMessage",
+    "CancelReceive",
+    "ClientItem",
+    "CloseMailbox",
+    "DeleteKey",
+    "DescribeService",
+    "EndInstance",
+    "Event",
+    "ExecutorMessage",
+    "ExportPointers",
+    "ForwardPass",
+    "FreePointers",
+    "GetKey",
+    "ImportPointers",
+    "InstanceDescription",
+    "Launch",
+    "LaunchContext",
+    "Launched",
+    "ListExports",
+    "ListInstances",
+    "ListKeys",
+    "ModelService",
+    "NoMoreInput",
+    "OpenInstance",
+    "OpenMailbox",
+    "Output",
+    "PassResult",
+    "Rank",
+    "ReadEmbeddings",
+    "ReadPages",
+    "Receive",
+    "ReceiveBlob",
+    "Refused",
+    "ReleaseExport",
+    "Returned",
+    "RunBatch",
+    "RunCommand",
+    "Sample",
+    "SchedulerMessage",
+    "SendToInstance",
+    "ServiceStats",
+    "SetKey",
+    "StoreMessage",
+    "SubmitPass",
+    "Subscribe",
+    "SupervisorMessage",
+    "Synchronize",
+    "Terminate",
+    "Topic",
+    "Unsubscribe",
+    "WritePages",
+]

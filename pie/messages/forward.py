@@ -44,6 +44,9 @@ class ForwardPass:
     outputs: tuple[Sample | Rank, ...] = ()
     stored: tuple[tuple[int, Pointer], ...] = ()
     """(input index, embedding slot) pairs that receive the final hidden state."""
+    adapter: Pointer | None = None
+    noise_seed: int | None = None
+    """Perturb the adapter with the noise of this seed (`inferlet:zo/evolve`)."""
 
 
 @attrs.frozen

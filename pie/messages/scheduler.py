@@ -6,13 +6,13 @@ understood in the order of its calls. What an instance can have in it is bounded
 
 from __future__ import annotations
 
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import trio
 
-from pie.activity import Activity
-from pie.batch import ModelInfo
+from pie.activity import Activity, Mover
+from pie.batch import AdapterCommand, ModelInfo
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 from pie.mailbox import Ask, tell
 
@@ -28,6 +28,8 @@ class OpenInstance:
     instance: InstanceId
     user: str
     seed: int
+    mover: Mover
+    """Tells whether and since when the instance is idle."""
 
 
 @attrs.frozen(eq=False)
@@ -94,6 +96,25 @@ class SubmitPass(Ask[PassResult]):
     work: ForwardPass
 
 
+@attrs.frozen(eq=False, kw_only=True)
+class RunCommand(Ask[Any]):
+    """Do something with slots of the model, in order with its queue and with their users.
+
+    Answered with bytes of an adapter that is downloaded, with float32 vectors [slots, hidden] of
+    embeddings that are read, else with nothing of interest.
+    """
+
+    instance: InstanceId
+    queue: QueueId
+    priority: Priority
+    kind: ResourceKind
+    pointers: tuple[Pointer, ...]
+    writes: bool
+    """Whether it changes the slots, so that later users wait for it."""
+    command: AdapterCommand | None
+    """To be given the slot's number; None: read the embedding slots."""
+
+
 @attrs.frozen(eq=False)
 class Synchronize(Ask[bool]):
     """Answered when all earlier work of the queue is done: False if any of it failed."""
@@ -129,6 +150,7 @@ SchedulerMessage: TypeAlias = (
     | ReleaseExport
     | ListExports
     | SubmitPass
+    | RunCommand
     | Synchronize
     | EndInstance
     | DescribeService
@@ -152,6 +174,10 @@ class ServiceStats:
     pages_free: int
     pages_peak: int
     """Most pages in use at once."""
+    host_pages: int
+    host_pages_free: int
+    moved_out: int
+    """Pages moved to host memory so far."""
     embeddings_free: int
     waiting: int
     """Requests for memory in line."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from pie.batch import (
     AdapterCommand,
     Batch,
+    ClearAdapter,
     DownloadAdapter,
     InitializeAdapter,
     UpdateAdapter,
@@ -136,6 +137,9 @@ class AdapterBank:
         if not 0 <= command.slot < self._support.slots:
             raise IndexError(f"adapter slot {command.slot} of {self._support.slots}")
         match command:
+            case ClearAdapter():
+                self._slots.pop(command.slot, None)
+                self._forget_noise(command.slot)
             case UploadAdapter(data=data):
                 adapter = read_adapter(data, self._config, self._support.max_rank)
                 self._put(command.slot, adapter, None)
@@ -180,6 +184,9 @@ class AdapterBank:
 
     def _put(self, slot: int, adapter: Adapter, strategy: Strategy | None) -> None:
         self._slots[slot] = _Slot(adapter, merge(adapter, self._config), strategy)
+        self._forget_noise(slot)
+
+    def _forget_noise(self, slot: int) -> None:
         for key in [key for key in self._noisy if key[0] == slot]:
             self._noisy_bytes -= _bytes(self._noisy.pop(key))
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pie.batch import (
     AdapterCommand,
     Batch,
+    ClearAdapter,
     DownloadAdapter,
     InitializeAdapter,
     UpdateAdapter,
@@ -51,6 +52,9 @@ class HashAdapters:
             raise IndexError(f"adapter slot {command.slot} of {self.slots}")
         held = self._held.get(command.slot)
         match command:
+            case ClearAdapter():
+                self._held.pop(command.slot, None)
+                return b""
             case UploadAdapter(data=data):
                 self._held[command.slot] = _Adapter(data)
                 return b""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from pie.activity import Activity
+from pie.activity import Activity, Mover
 from pie.actors.batching import Scheduler
 from pie.actors.executor import Device, Executor
 from pie.batch import Batch, BatchResult
@@ -40,9 +40,13 @@ class Bench:
 
     service: ModelService
     scheduler: Scheduler
+    movers: dict[InstanceId, Mover] = attrs.field(factory=dict)
+    """Started by a test, a guest counts as moving: it may yet free what others wait for."""
 
     def open(self, instance: int = 0, user: str = "local", seed: int = 0) -> InstanceId:
-        self.service.tell(OpenInstance(InstanceId(instance), user, seed))
+        mover = Mover([self.service.activity])
+        self.movers[InstanceId(instance)] = mover
+        self.service.tell(OpenInstance(InstanceId(instance), user, seed, mover))
         return InstanceId(instance)
 
     async def allocate(
@@ -93,13 +97,16 @@ async def scheduler_bench(
     step_tokens: int = 512,
     run: RunModel | Device | None = None,
     ageing_seconds: float = 2.0,
+    host_pages: int = 0,
 ) -> AsyncIterator[Bench]:
     """Run a scheduler and its executor; check the page table at the end."""
     model = model or HashModel()
     address, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
     executor, batches = trio.open_memory_channel[ExecutorMessage](0)
     activity = Activity()
-    config = Scheduling(step_tokens=step_tokens, ageing_seconds=ageing_seconds)
+    config = Scheduling(
+        step_tokens=step_tokens, ageing_seconds=ageing_seconds, host_pages=host_pages
+    )
     scheduler = Scheduler(mailbox, executor, model.info, activity, config)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Executor(batches, _device(model, run)).run)

@@ -90,6 +90,7 @@ async def test_allocation_waits_for_room_and_the_oldest_is_first() -> None:
             await bench.allocate(InstanceId(number), count)
             order.append(number)
 
+        bench.movers[holder].start()
         async with trio.open_nursery() as nursery:
             for number, count in ((7, 1), (5, 2)):
                 bench.open(number)
@@ -100,6 +101,7 @@ async def test_allocation_waits_for_room_and_the_oldest_is_first() -> None:
             await wait_all_tasks_blocked()
             assert order == [7]
             bench.service.tell(FreePointers(holder, PAGE, pages[1:2]))
+        bench.movers[holder].stop()
 
     assert order == [7, 5]
 
@@ -165,11 +167,13 @@ async def test_the_last_holder_takes_the_page_instead_of_a_copy() -> None:
         bench.submit(owner, a_pass([1, 2], pages, 2, outputs=()))
         await _export(bench, owner, pages, "x")
         mine = await _import(bench, heir, "x")
+        bench.movers[owner].start()
         work = bench.submit(heir, a_pass([3], mine, 3))
         await wait_all_tasks_blocked()
         assert not work.reply.ready()
         bench.service.tell(FreePointers(owner, PAGE, pages))
         bench.service.tell(ReleaseExport(owner, PAGE, "x"))
+        bench.movers[owner].stop()
         got = await tokens_of(work)
 
     assert got == [await _alone([1, 2, 3])]
@@ -186,6 +190,7 @@ async def test_a_pass_may_read_a_page_by_one_pointer_and_write_it_by_another() -
         read, written = [
             (await bench.service.ask(ImportPointers(me, PAGE, "x")))[0] for _ in range(2)
         ]
+        bench.movers[owner].start()
         both = bench.submit(me, a_pass([7], [read, written], 32))
         bench.service.tell(FreePointers(me, PAGE, (read, written)))
         bench.service.tell(ReleaseExport(me, PAGE, "x"))
@@ -193,6 +198,7 @@ async def test_a_pass_may_read_a_page_by_one_pointer_and_write_it_by_another() -
         await trio.sleep(1)
         assert not both.reply.ready(), "the copy has no room"
         bench.service.tell(FreePointers(owner, PAGE, others))
+        bench.movers[owner].stop()
         await both.reply.wait()
         stats = await bench.stats()
 
@@ -383,6 +389,7 @@ async def test_a_copy_that_was_never_made_leaves_a_usable_page() -> None:
         await bench.submit(me, a_pass([1, 2, 3], [shared], 3)).reply.wait()
         await _export(bench, me, (shared,), "x")
         lost = bench.submit(me, a_pass([9] * 16, [other], 16))
+        bench.movers[me].start()
         copying = bench.submit(me, a_pass([4], [other, shared], 20))
         for message in (lost, copying):
             with pytest.raises(PassFailed):
@@ -393,6 +400,7 @@ async def test_a_copy_that_was_never_made_leaves_a_usable_page() -> None:
         await trio.sleep(5)
         assert not anew.reply.ready()
         bench.service.tell(FreePointers(me, PAGE, (other,)))
+        bench.movers[me].stop()
         assert await tokens_of(anew) == [await _alone([7, 8])]
 
 

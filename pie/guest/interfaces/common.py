@@ -214,10 +214,14 @@ def stats_json(stats: ServiceStats) -> str:
 
 def kind_of(queue: Queue, resource_type: int, call: str) -> ResourceKind:
     """The resource kind behind a `resource-type` number that the model has."""
-    if resource_type not in (ResourceKind.KV_PAGE, ResourceKind.EMBEDDING):
+    kinds = {0: "KV pages", 1: "embedding slots"}
+    if queue.service.info.adapters is not None:
+        kinds[2] = "adapter slots"
+    if resource_type not in kinds:
+        known = ", ".join(f"{number} ({name})" for number, name in kinds.items())
         raise GuestError(
             f"{call}: resource type {resource_type} is not one of model "
-            f"{queue.service.info.name!r}, which has 0 (KV pages) and 1 (embedding slots)"
+            f"{queue.service.info.name!r}, which has {known}"
         )
     return ResourceKind(resource_type)
 

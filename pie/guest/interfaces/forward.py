@@ -37,6 +37,8 @@ class PassBuilder:
     last_page_len: int = 0
     outputs: list[Sample | Rank] = attrs.field(factory=list)
     stored: list[tuple[int, Pointer]] = attrs.field(factory=list)
+    adapter: Pointer | None = None
+    noise_seed: int | None = None
     executed: bool = False
 
 
@@ -310,6 +312,9 @@ def _freeze(instance: Instance, builder: PassBuilder) -> ForwardPass:
     length = _length(builder, count)
     _check_pages(instance, builder, length, count)
     _check_embeddings(instance, builder)
+    if builder.adapter is not None:
+        held = instance.holdings(builder.queue.service, ResourceKind.ADAPTER)
+        check_held(held, [builder.adapter], "execute")
     for index in [output.index for output in builder.outputs] + [i for i, _ in builder.stored]:
         if index >= count:
             raise GuestError(f"execute: output index {index} of a pass with {count} inputs (F3)")
@@ -321,6 +326,8 @@ def _freeze(instance: Instance, builder: PassBuilder) -> ForwardPass:
         masks=_masks(builder.masks, length, count),
         outputs=tuple(builder.outputs),
         stored=tuple(builder.stored),
+        adapter=builder.adapter,
+        noise_seed=builder.noise_seed,
     )
     builder.inputs, builder.positions, builder.pages = [], [], []
     builder.masks, builder.outputs, builder.stored = None, [], []

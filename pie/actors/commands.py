@@ -1,0 +1,43 @@
+"""Runs the commands on adapter and embedding slots, between two steps of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import trio
+
+from pie.batch import ClearAdapter, ints
+from pie.ids import ResourceKind
+from pie.mailbox import ask
+from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, RunCommand
+
+from .pages import PageTable
+from .passes import PendingCommand
+
+
+@attrs.define(eq=False)
+class Commands:
+    """What commands mean to the executor."""
+
+    _table: PageTable
+    _executor: trio.MemorySendChannel[ExecutorMessage]
+
+    async def clear_stale(self) -> None:
+        """Empty the adapter slots that have a new owner (R3)."""
+        for slot in self._table.pools[ResourceKind.ADAPTER].take_stale():
+            await ask(self._executor, Adapt(ClearAdapter(slot)))
+
+    async def run(self, command: PendingCommand) -> Any:
+        """The command's answer; raises PassFailed."""
+        message: RunCommand = command.token
+        numbers = [slot.number for slot in command.slots if slot.number is not None]
+        if message.command is not None:
+            (slot,) = numbers
+            return await ask(self._executor, Adapt(attrs.evolve(message.command, slot=slot)))
+        vectors = await ask(self._executor, ReadEmbeddings(ints(numbers)))
+        stale = self._table.pools[ResourceKind.EMBEDDING].stale
+        for number, vector in zip(numbers, vectors, strict=True):
+            if number in stale:
+                vector[:] = 0  # a former owner's, not cleared yet (R3)
+        return vectors

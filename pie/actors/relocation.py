@@ -1,0 +1,61 @@
+"""Moves KV pages to host memory and back, between two steps of a model (contract R5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import trio
+from numpy.typing import NDArray
+
+from pie.batch import ints
+from pie.ids import InstanceId, ResourceKind
+from pie.mailbox import ask
+from pie.messages import ExecutorMessage, ReadPages, WritePages
+
+from .pages import PageTable
+from .passes import Resource
+
+
+@attrs.define(eq=False)
+class Relocation:
+    """The contents of the pages that are in host memory, and the way there and back.
+
+    Bytes are opaque here: what a page looks like inside is the model's.
+    """
+
+    _table: PageTable
+    _executor: trio.MemorySendChannel[ExecutorMessage]
+    _contents: dict[int, NDArray[np.uint8]] = attrs.field(factory=dict)
+    """By place in host memory."""
+    moved_out: int = 0
+
+    async def make_room(self, idle: Sequence[InstanceId]) -> bool:
+        """Make room for the first in line as long as that can be, and bring back what was granted.
+
+        Says whether anything moved. When it returns, all that passes may run with is in place.
+        """
+        moved = False
+        while pages := self._table.choose_moves(idle):
+            await self._out(pages)
+            moved = True
+        while returned := self._table.take_returned():
+            numbers, places = zip(*returned, strict=True)
+            contents = np.stack([self._contents.pop(place) for place in places])
+            await ask(self._executor, WritePages(ints(numbers), contents))
+            moved = True
+        return moved
+
+    async def _out(self, pages: Sequence[Resource]) -> None:
+        numbers = [page.number for page in pages if page.number is not None]
+        contents = await ask(self._executor, ReadPages(ints(numbers)))
+        stale = self._table.pools[ResourceKind.KV_PAGE].stale
+        for page, number, content in zip(pages, numbers, contents, strict=True):
+            if number in stale:
+                content[:] = 0  # a former owner's, not cleared yet (R3)
+            place = self._table.moved_out(page, number)
+            if place is not None:
+                self._contents[place] = content.copy()
+                self.moved_out += 1
+        self._table.room.serve()

@@ -1,0 +1,222 @@
+"""The line for room in the pools, oldest instance first (contract R4, R5). A pure core.
+
+Allocations, copies on write and returns from host memory stand in one line per kind; only the
+first is ever granted, and only whole.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from pie.errors import PieError
+from pie.ids import InstanceId, ResourceKind
+
+from .passes import Pending, PendingPass, Resource
+from .pools import Answer, Pool, Space
+
+
+@attrs.define(eq=False)
+class HostPool:
+    """Places for pages in host memory; what is in them is the shell's."""
+
+    capacity: int
+    free: list[int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.free = list(range(self.capacity))
+
+    @property
+    def used(self) -> int:
+        return self.capacity - len(self.free)
+
+    def take(self) -> int:
+        return heapq.heappop(self.free)
+
+    def give_back(self, place: int) -> None:
+        heapq.heappush(self.free, place)
+
+
+@attrs.define(eq=False)
+class Request:
+    """A place in the line: oldest instance first, then first come."""
+
+    instance: InstanceId
+    arrival: int
+    kind: ResourceKind
+
+    def wanted(self) -> int:
+        """How many numbers it takes to grant it now."""
+        raise NotImplementedError
+
+    def grant(self, room: Room) -> None:
+        """Take them; there are enough."""
+        raise NotImplementedError
+
+    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
+        """What to answer and which passes to fail, since it will never be granted."""
+        raise NotImplementedError
+
+
+@attrs.define(eq=False)
+class Allocation(Request):
+    """New resources for an instance."""
+
+    space: Space
+    count: int
+    token: Any
+
+    def wanted(self) -> int:
+        return self.count
+
+    def grant(self, room: Room) -> None:
+        pool = room.pools[self.kind]
+        new = (Resource(self.kind, pool.take()) for _ in range(self.count))
+        room.answers.append(Answer(self.token, tuple(self.space.add(r) for r in new)))
+
+    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
+        return [Answer(self.token, error=error)], []
+
+
+@attrs.define(eq=False)
+class Copy(Request):
+    """A page for the private copy that a pass writes to (R8)."""
+
+    work: PendingPass
+    source: Resource
+    target: Resource
+
+    def wanted(self) -> int:
+        return 0 if self._unneeded() or self._takes_over() else 1
+
+    def grant(self, room: Room) -> None:
+        pool = room.pools[self.kind]
+        if self._unneeded():
+            return
+        if self._takes_over():
+            self.target.number, self.source.number = self.source.number, None
+            self.work.copies.remove((self.source, self.target))
+        else:
+            self.target.number = pool.take()
+            if not self.work.finished:
+                pool.stale.discard(self.target.number)  # the copy overwrites all of it
+        self.target.arrived()
+
+    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
+        return [], list(dict.fromkeys(self.target.awaiting))
+
+    def _unneeded(self) -> bool:
+        return self.work.finished and not self.target.holders and not self.target.users
+
+    def _takes_over(self) -> bool:
+        """Whether everybody else has let go, so that the page itself becomes the copy.
+
+        The copy must be its only use: the same pass may read the original by another pointer.
+        """
+        if self.work.finished or self.source.holders or self.source.number is None:
+            return False
+        return len(self.source.users) == 1
+
+
+@attrs.define(eq=False)
+class Return(Request):
+    """Pages on their way back from host memory, for passes or importers that wait for them."""
+
+    resources: list[Resource]
+    then: list[Callable[[], None]] = attrs.field(factory=list)
+    token: Any = None
+    """The importer's, if one waits."""
+
+    def wanted(self) -> int:
+        return sum(resource.place is not None for resource in self.resources)
+
+    def grant(self, room: Room) -> None:
+        pool = room.pools[self.kind]
+        room.returning.pop(self.instance, None)
+        if self.token is None:
+            room.protected.add(self.instance)
+        for resource in self.resources:
+            if resource.place is not None:
+                resource.number = pool.take()
+                pool.stale.discard(resource.number)  # all of it is written back
+                room.returned.append((resource.number, resource.place))
+                resource.place = None
+                resource.arrived()
+        for call in self.then:
+            call()
+
+    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
+        answers = [] if self.token is None else [Answer(self.token, error=error)]
+        waiting = [work for resource in self.resources for work in resource.awaiting]
+        return answers, list(dict.fromkeys(waiting))
+
+
+def _age(request: Request) -> tuple[InstanceId, int]:
+    return request.instance, request.arrival
+
+
+@attrs.define(eq=False)
+class Room:
+    """The pools and the lines in front of them."""
+
+    pools: dict[ResourceKind, Pool]
+    host: HostPool
+    answers: list[Answer] = attrs.field(factory=list)
+    """What has to be told to askers."""
+    returned: list[tuple[int, int]] = attrs.field(factory=list)
+    """(number, place in host memory) of contents to write back before the next step."""
+    returning: dict[InstanceId, Return] = attrs.field(factory=dict)
+    """The open request of each instance whose passes wait for pages in host memory."""
+    protected: set[InstanceId] = attrs.field(factory=set)
+    """Came back and have not finished a pass since: not chosen to go out again (R5)."""
+    _lines: dict[ResourceKind, list[Request]] = attrs.field(factory=dict)
+    _arrivals: int = 0
+
+    def next_arrival(self) -> int:
+        self._arrivals += 1
+        return self._arrivals
+
+    def enqueue(self, request: Request) -> None:
+        """Stand in line; the next `serve` may grant it."""
+        insort(self._lines.setdefault(request.kind, []), request, key=_age)
+
+    def serve(self) -> None:
+        """Grant from the front of each line while there is enough."""
+        for kind, line in self._lines.items():
+            while line and line[0].wanted() <= len(self.pools[kind].free):
+                line.pop(0).grant(self)
+
+    def first(self, kind: ResourceKind) -> Request | None:
+        """Who is first in a line, and so has not enough room."""
+        line = self._lines.get(kind)
+        return line[0] if line else None
+
+    def leave(self, instance: InstanceId, error: PieError) -> None:
+        """An instance has ended: its questions are answered so; copies stay while needed."""
+        for line in self._lines.values():
+            for request in [r for r in line if r.instance == instance and not isinstance(r, Copy)]:
+                line.remove(request)
+                self.answers += request.refuse(error)[0]
+        self.returning.pop(instance, None)
+        self.protected.discard(instance)
+
+    def refuse_first(self, kind: ResourceKind, error: PieError) -> list[Pending]:
+        """Take the first out of a line for good; the passes that this fails."""
+        request = self._lines[kind].pop(0)
+        if isinstance(request, Return):
+            self.returning.pop(request.instance, None)
+        answers, failed = request.refuse(error)
+        self.answers += answers
+        return failed
+
+    def askers(self) -> set[InstanceId]:
+        """Who stands in a line."""
+        return {request.instance for line in self._lines.values() for request in line}
+
+    def waiting(self) -> int:
+        """Requests in all lines."""
+        return sum(len(line) for line in self._lines.values())
