@@ -204,6 +204,10 @@ class Tokenizer(Protocol):
         """Token ids of `text`; special tokens written in it are recognised."""
         ...
 
+    def encode_plain(self, text: str, /) -> list[int]:
+        """Token ids of `text`; what looks like a special token stays text."""
+        ...
+
     def decode(self, tokens: Sequence[int], /) -> str:
         """Text of `tokens`, specials as their text, broken UTF-8 as U+FFFD.
 

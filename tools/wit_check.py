@@ -27,9 +27,7 @@ WIT = ROOT / "wit"
 TREES = ROOT / ".build" / "wit"
 TABLE = ROOT / "pie" / "guest" / "interfaces" / "_signatures.py"
 
-PENDING = frozenset(
-    {"inferlet:adapter/common", "inferlet:zo/evolve", "inferlet:image/image", "pie:ext/ext"}
-)
+PENDING: frozenset[str] = frozenset()
 """Interfaces of the contract that the host does not offer yet; their functions trap."""
 
 _EXPORTS = frozenset({"inferlet:core/run"})

@@ -186,11 +186,16 @@ class Scheduler:
                 self._owners[instance] = Owner(user, seed, mover)
             case EndInstance():
                 self._end(message)
-            case ExportPointers(instance, kind, pointers, name):
-                self._table.export(instance, kind, pointers, name)
-                message.reply.answer(None)
-            case ImportPointers(instance, kind, name):
-                self._table.import_(instance, kind, name, message)
+            case ExportPointers(instance, kind, pointers, name, must_be_new):
+                new = must_be_new or not self._table.exported(instance, kind, name)
+                if new:
+                    self._table.export(instance, kind, pointers, name)
+                message.reply.answer(new)
+            case ImportPointers(instance, kind, name, must_exist):
+                if must_exist or self._table.exported(instance, kind, name):
+                    self._table.import_(instance, kind, name, message)
+                else:
+                    message.reply.answer(None)
             case ReleaseExport(instance, kind, name):
                 self._table.release(instance, kind, name)
             case ListExports(instance, kind):

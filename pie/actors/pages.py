@@ -113,6 +113,10 @@ class PageTable:
 
     # -------------------------------------------------------------------- exports
 
+    def exported(self, instance: InstanceId, kind: ResourceKind, name: str) -> bool:
+        """Whether the instance's user has an entry of this name, written or not."""
+        return (self._users[instance], kind, name) in self._exports
+
     def export(
         self, instance: InstanceId, kind: ResourceKind, pointers: Sequence[Pointer], name: str
     ) -> None:

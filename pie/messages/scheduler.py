@@ -51,22 +51,30 @@ class FreePointers:
 
 
 @attrs.frozen(eq=False)
-class ExportPointers(Ask[None]):
-    """Register resources under a name of the user (contract R6)."""
+class ExportPointers(Ask[bool]):
+    """Register resources under a name of the user (contract R6).
+
+    An existing name fails it, or answers False unless it `must_be_new`.
+    """
 
     instance: InstanceId
     kind: ResourceKind
     pointers: tuple[Pointer, ...]
     name: str
+    must_be_new: bool = True
 
 
 @attrs.frozen(eq=False)
-class ImportPointers(Ask[tuple[Pointer, ...]]):
-    """New handles for what was exported; waits until its contents are written."""
+class ImportPointers(Ask[tuple[Pointer, ...] | None]):
+    """New handles for what was exported; waits until its contents are written.
+
+    An unknown name fails it, or answers None unless it `must_exist`.
+    """
 
     instance: InstanceId
     kind: ResourceKind
     name: str
+    must_exist: bool = True
 
 
 @attrs.frozen(eq=False)

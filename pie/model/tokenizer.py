@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -70,6 +71,17 @@ class HFTokenizer:
     def encode(self, text: str, /) -> list[int]:
         ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
         return ids
+
+    def encode_plain(self, text: str, /) -> list[int]:
+        ids: list[int] = self._plain_encoder.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @cached_property
+    def _plain_encoder(self) -> Encoder:
+        """One of its own, since the switch is not a matter of a call; made when it is needed."""
+        encoder = Encoder.from_str(self._encoder.to_str())
+        encoder.encode_special_tokens = True
+        return encoder
 
     def decode(self, tokens: Sequence[int], /) -> str:
         try:

@@ -64,6 +64,9 @@ class LetterTokenizer:
                 at += 1
         return tokens
 
+    def encode_plain(self, text: str, /) -> list[int]:
+        return list(text.encode())
+
     def decode(self, tokens: Sequence[int], /) -> str:
         unknown = [token for token in tokens if token >= VOCABULARY]
         if unknown:

@@ -304,17 +304,26 @@ def export_resources(
     check_name(instance, name, "export-resources")
     _check_count(instance, len(ptrs), "export-resources")
     check_held(instance.holdings(queue.service, kind), ptrs, "export-resources")
-    return wait_for(ask_scheduler(queue, ExportPointers(instance.id, kind, tuple(ptrs), name)))
+    question = ExportPointers(instance.id, kind, tuple(ptrs), name)
+    return wait_for(ask_scheduler(queue, question), lambda _: None)
+
+
+def holder(
+    instance: Instance, queue: Queue, kind: ResourceKind, call: str
+) -> Callable[[tuple[Pointer, ...]], list[Pointer]]:
+    """Notes that the guest holds the pointers it is given."""
+    held = instance.holdings(queue.service, kind)
+
+    def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
+        held.update(pointers)
+        _check_count(instance, len(held), call)
+        return list(pointers)
+
+    return hold
 
 
 @common.function("import-resources", suspends=True)
 def import_resources(instance: Instance, queue: Queue, resource_type: int, name: str) -> Wait:
     kind = kind_of(queue, resource_type, "import-resources")
-    held = instance.holdings(queue.service, kind)
-
-    def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
-        held.update(pointers)
-        _check_count(instance, len(held), "import-resources")
-        return list(pointers)
-
+    hold = holder(instance, queue, kind, "import-resources")
     return wait_for(ask_scheduler(queue, ImportPointers(instance.id, kind, name)), hold)

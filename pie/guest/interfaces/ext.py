@@ -1,0 +1,87 @@
+"""`pie:ext/ext`: what the published interfaces cannot say (contract X10)."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+import attrs
+
+from pie.batch import Floats
+from pie.guest.host import HostInterface, Wait
+from pie.guest.instance import Instance
+from pie.ids import Pointer, ResourceKind
+from pie.mailbox import Reply
+from pie.messages import ExportPointers, ImportPointers, RunCommand
+
+from .common import Queue, ask_scheduler, check_held, check_name, holder, kind_of, wait_for
+from .tokenize import INLINE_LENGTH, TokenizerHandle
+
+ext = HostInterface("pie:ext/ext")
+
+
+@attrs.define(eq=False)
+class EmbeddingResult:
+    """Hidden vectors on their way; `get` may be called again."""
+
+    reply: Reply[Floats]
+
+
+@ext.function("try-import", suspends=True)
+def try_import(instance: Instance, queue: Queue, resource_type: int, name: str) -> Wait:
+    kind = kind_of(queue, resource_type, "try-import")
+    hold = holder(instance, queue, kind, "try-import")
+    question = ImportPointers(instance.id, kind, name, must_exist=False)
+    return wait_for(
+        ask_scheduler(queue, question), lambda found: None if found is None else hold(found)
+    )
+
+
+@ext.function("try-export", suspends=True)
+def try_export(
+    instance: Instance, queue: Queue, resource_type: int, ptrs: list[Pointer], name: str
+) -> Wait:
+    kind = kind_of(queue, resource_type, "try-export")
+    check_name(instance, name, "try-export")
+    check_held(instance.holdings(queue.service, kind), ptrs, "try-export")
+    question = ExportPointers(instance.id, kind, tuple(ptrs), name, must_be_new=False)
+    return wait_for(ask_scheduler(queue, question))
+
+
+@ext.function("read-embeddings")
+def read_embeddings(instance: Instance, queue: Queue, emb_ptrs: list[Pointer]) -> EmbeddingResult:
+    held = instance.holdings(queue.service, ResourceKind.EMBEDDING)
+    check_held(held, emb_ptrs, "read-embeddings")
+    message = RunCommand(
+        instance=instance.id,
+        queue=queue.number,
+        priority=queue.priority,
+        kind=ResourceKind.EMBEDDING,
+        pointers=tuple(emb_ptrs),
+        writes=False,
+        command=None,
+    )
+    queue.service.tell(message)
+    return EmbeddingResult(message.reply)
+
+
+@ext.function("[method]embedding-result.pollable")
+def embedding_pollable(instance: Instance, result: EmbeddingResult) -> Reply[Floats]:
+    return result.reply
+
+
+@ext.function("[method]embedding-result.get")
+def embedding_get(instance: Instance, result: EmbeddingResult) -> list[list[float]] | None:
+    if not result.reply.ready():
+        return None
+    vectors: list[list[float]] = result.reply.take().tolist()
+    return vectors
+
+
+@ext.function("tokenize-plain", suspends=True)
+def tokenize_plain(
+    instance: Instance, handle: TokenizerHandle, text: str
+) -> list[int] | Coroutine[Any, Any, list[int]]:
+    if len(text) <= INLINE_LENGTH:
+        return handle.tokenizer.encode_plain(text)
+    return instance.offload(handle.tokenizer.encode_plain, text)
