@@ -33,7 +33,7 @@ from .config import LlamaConfig
 from .evolution import Strategy
 from .lora_file import TARGETS, Adapter, outputs, read_adapter, write_adapter
 
-NOISY_BYTES = 256 << 20
+NOISY_BYTES = 1 << 30
 """Most memory for perturbed adapters that are kept for the next step."""
 
 
@@ -136,6 +136,10 @@ class AdapterBank:
         """Carry out `command`; PassFailed if the slot or the values do not allow it."""
         if not 0 <= command.slot < self._support.slots:
             raise IndexError(f"adapter slot {command.slot} of {self._support.slots}")
+        with _unbounded():
+            return self._adapt(command)
+
+    def _adapt(self, command: AdapterCommand) -> bytes:
         match command:
             case ClearAdapter():
                 self._slots.pop(command.slot, None)
@@ -198,13 +202,19 @@ class AdapterBank:
         if kept is not None:
             self._noisy.move_to_end((slot, seed))
             return kept
-        made = merge(held.strategy.adapter(seed), self._config)
+        with _unbounded():
+            made = merge(held.strategy.adapter(seed), self._config)
         self._noisy[slot, seed] = made
         self._noisy_bytes += _bytes(made)
         while self._noisy_bytes > NOISY_BYTES and len(self._noisy) > 1:
             _, oldest = self._noisy.popitem(last=False)
             self._noisy_bytes -= _bytes(oldest)
         return made
+
+
+def _unbounded() -> np.errstate:
+    """Let a guest's weights overflow in silence: its passes fail, their logits not being finite."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _where(of_row: NDArray[np.int64], number: int) -> NDArray[np.int64]:

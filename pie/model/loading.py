@@ -58,6 +58,11 @@ def load_runner(
     """Load what `path` names; see `pie.model.load`."""
     if dtype not in ("float32", "auto"):
         raise UsageError(f"dtype {dtype!r} is unknown; use float32 or auto")
+    if adapter_slots < 0 or max_adapter_rank < 1:
+        raise UsageError(
+            f"{adapter_slots} adapter slots of rank up to {max_adapter_rank}: "
+            "slots start at 0, ranks at 1"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     checkpoint = read_checkpoint(path)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_torch
 from torch import Tensor
 
-from pie.batch import DownloadAdapter, UpdateAdapter, UploadAdapter, ints
-from pie.errors import GuestError, PassFailed
+from pie.batch import ClearAdapter, DownloadAdapter, UpdateAdapter, UploadAdapter, ints
+from pie.errors import GuestError, PassFailed, UsageError
 from pie.model import load
 from pie.model.runner import TorchRunner
 from tests.model.adapters import Merged, adapted, lora_bytes, random_lora
@@ -237,6 +237,27 @@ def test_an_empty_slot_is_the_bare_model_and_has_nothing_to_give(tiny: TorchRunn
         tiny.adapt(UpdateAdapter(7, (1.0,), (1,), 0.0))
 
 
+def test_weights_that_overflow_fail_their_own_passes_only(tiny: TorchRunner) -> None:
+    highest = np.finfo(np.float32).max
+    huge = {name: np.full_like(values, highest) for name, values in LORA.items()}
+    tiny.adapt(UploadAdapter(0, lora_bytes(huge, lora_alpha="1e30")))
+    passes = [Pass(tokens=TOKENS[:5], pages=[page]) for page in (0, 1, 2)]
+    result = tiny.run(adapted(passes, [-1, 0, -1], **greedy([4, 9, 14])))
+    assert result.sampled_finite.tolist() == [True, False, True]
+    bare = tiny.run(make_batch(passes[:1], **greedy([4])))
+    assert result.tokens[0] == result.tokens[2] == bare.tokens[0]
+    tiny.run(make_batch([], cleared_pages=ints([1])))
+
+
+def test_a_cleared_slot_is_empty_again(tiny: TorchRunner) -> None:
+    tiny.adapt(UploadAdapter(4, lora_bytes(LORA)))
+    tiny.adapt(ClearAdapter(4))
+    assert torch.equal(logits_with(tiny, 4), logits_with(tiny, -1))
+    with pytest.raises(PassFailed, match="adapter slot 4 holds nothing"):
+        tiny.adapt(DownloadAdapter(4))
+    tiny.adapt(ClearAdapter(4))
+
+
 def test_an_upload_replaces_what_was_there(tiny: TorchRunner) -> None:
     tiny.adapt(UploadAdapter(0, lora_bytes(random_lora(Tiny(), 5))))
     tiny.adapt(UploadAdapter(1, lora_bytes(LORA)))
@@ -255,6 +276,8 @@ def test_a_model_says_whether_it_takes_adapters(tmp_path: Path) -> None:
     without = load(path, pages=4, adapter_slots=0).info
     assert without.adapters is None
     assert "adapter" not in without.traits
+    with pytest.raises(UsageError, match="2 adapter slots of rank up to 0"):
+        load(path, pages=4, adapter_slots=2, max_adapter_rank=0)
 
 
 @pytest.mark.slow

@@ -16,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pie.batch import DownloadAdapter, InitializeAdapter, UpdateAdapter, UploadAdapter, ints
+from pie.batch import (
+    ClearAdapter,
+    DownloadAdapter,
+    InitializeAdapter,
+    UpdateAdapter,
+    UploadAdapter,
+    ints,
+)
 from pie.errors import PassFailed
 from pie.model.config import LlamaConfig
 from pie.model.evolution import (
@@ -29,7 +36,7 @@ from pie.model.evolution import (
 )
 from pie.model.runner import TorchRunner
 from tests.model.adapters import adapted, lora_bytes, random_lora
-from tests.model.support import Pass
+from tests.model.support import Pass, make_batch
 from tests.model.tiny import Tiny
 
 TOKENS = [(31 * i + 7) % 250 for i in range(12)]
@@ -142,6 +149,18 @@ def test_noise_of_the_state_before_an_update_is_not_kept(tiny: TorchRunner) -> N
     assert not torch.equal(logits(tiny, prompts(1), [5], 0), before)
     tiny.adapt(SETTINGS)
     assert torch.equal(logits(tiny, prompts(1), [5], 0), before)
+
+
+def test_a_search_that_overflows_fails_its_own_passes_only(tiny: TorchRunner) -> None:
+    tiny.adapt(attrs.evolve(SETTINGS, initial_sigma=1e38, alpha=1e38))
+    found = logits(tiny, prompts(2), [3, None], 0)
+    assert not torch.isfinite(found[0]).any()
+    assert torch.equal(found[1], logits(tiny, prompts(1), [None], -1)[0])
+    tiny.adapt(UpdateAdapter(0, tuple(range(8)), seeds_of(0, 8), 0.0))
+    assert not torch.isfinite(logits(tiny, prompts(1), [None], 0)).any()
+    tiny.adapt(ClearAdapter(0))
+    assert torch.equal(logits(tiny, prompts(1), [3], 0)[0], found[1])
+    tiny.run(make_batch([], cleared_pages=ints([0])))
 
 
 def test_perturbed_adapters_past_the_limit_are_made_again(

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pie.batch import DownloadAdapter, InitializeAdapter, UpdateAdapter, UploadAdapter, ints
+from pie.batch import (
+    ClearAdapter,
+    DownloadAdapter,
+    InitializeAdapter,
+    UpdateAdapter,
+    UploadAdapter,
+    ints,
+)
 from pie.errors import GuestError, PassFailed
 from pie.testing import HashModel
 from tests.model.adapters import adapted
@@ -95,6 +102,8 @@ def test_an_adapter_of_the_simulated_model_is_whatever_was_uploaded() -> None:
         support.check(b"PK")
     model.adapt(UploadAdapter(4, b"hash of anything"))
     assert model.adapt(DownloadAdapter(4)) == b"hash of anything"
+    model.adapt(ClearAdapter(4))
+    assert state_with(model, 4) == state_with(model, -1)
     model.adapt(start(4))
     support.check(model.adapt(DownloadAdapter(4)))
 
