@@ -88,7 +88,17 @@ def test_actors_need_neither_torch_nor_wasmtime() -> None:
 
 def test_pure_cores_know_neither_trio_nor_torch() -> None:
     """They are plain bookkeeping, so that they can be hammered without a loop."""
-    cores = ("pages", "pools", "passes", "planner", "queue", "prediction", "packing")
+    cores = (
+        "moves",
+        "packing",
+        "pages",
+        "passes",
+        "planner",
+        "pools",
+        "prediction",
+        "queue",
+        "room",
+    )
     for core in cores:
         tree = ast.parse((ROOT / "actors" / f"{core}.py").read_text())
         names = {

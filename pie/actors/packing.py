@@ -49,6 +49,7 @@ class Packer:
     sampled_slots: list[Slot] = attrs.field(factory=list)
     ranked: list[tuple[int, float, int]] = attrs.field(factory=list)
     ranked_slots: list[Slot] = attrs.field(factory=list)
+    cleared: dict[ResourceKind, list[int]] = attrs.field(factory=dict)
 
     def add(self, chunk: Chunk) -> None:
         """Append one chunk's rows, pages, masks and outputs."""
@@ -118,7 +119,6 @@ class Packer:
         )
         adapted = any(slot >= 0 for slot in self.adapters)
         seeds = self.noise_seeds if adapted else []
-        pools = self.table.pools
         uniform = np.zeros(len(self.sampled), dtype=np.float32)
         uniform[np.array(self.drawn, dtype=np.intp)] = uniforms(self.draws)
         return Batch(
@@ -136,8 +136,8 @@ class Packer:
             masked_rows=ints(self.masked_rows),
             mask_runs=ints(self.mask_runs),
             mask_starts=ints(self.mask_starts),
-            cleared_pages=ints(pools[ResourceKind.KV_PAGE].take_stale()),
-            cleared_embeddings=ints(pools[ResourceKind.EMBEDDING].take_stale()),
+            cleared_pages=ints(self._take_stale(ResourceKind.KV_PAGE)),
+            cleared_embeddings=ints(self._take_stale(ResourceKind.EMBEDDING)),
             copy_sources=ints(copies[0]),
             copy_targets=ints(copies[1]),
             stored_rows=ints(stored[0]),
@@ -152,6 +152,16 @@ class Packer:
             ranked_temperature=floats(ranked_temperature),
             ranked_k=ints(ranked_k),
         )
+
+    def _take_stale(self, kind: ResourceKind) -> list[int]:
+        self.cleared[kind] = self.table.pools[kind].take_stale()
+        return self.cleared[kind]
+
+    def undo_clears(self) -> None:
+        """The batch was lost: what it should have cleared has to be cleared by the next."""
+        for kind, numbers in self.cleared.items():
+            pool = self.table.pools[kind]
+            pool.stale.update(set(numbers) - set(pool.free))
 
     def unpack(self, result: BatchResult) -> None:
         """Put the model's outputs into the passes; not finite logits fail theirs (F7)."""

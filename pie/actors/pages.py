@@ -7,7 +7,7 @@ entries hold them, pending passes use them, and a number is reused only when nob
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -249,10 +249,10 @@ class PageTable:
                 source.awaited_by(pending)
             arrival = self.room.next_arrival()
             self.room.enqueue(Copy(pending.instance, arrival, source.kind, pending, source, target))
-        self._ask_back(pending)
+        self.ask_back(pending)
         self.room.serve()
 
-    def _ask_back(self, pending: PendingPass) -> None:
+    def ask_back(self, pending: PendingPass) -> None:
         """Ask for the pages of a pass that are in host memory, in one request per instance."""
         sources = [source for source, _ in pending.copies]
         away = [page for page in (*pending.pages, *sources) if page.place is not None]
@@ -319,83 +319,18 @@ class PageTable:
 
     # --------------------------------------------------------------------- moving
 
-    def choose_moves(self, idle: Sequence[InstanceId]) -> list[Resource]:
-        """The pages to move out for the first in line, or none if that cannot make room.
-
-        Exports that no instance uses go first, then the private pages of `idle` instances, then
-        of younger ones than the first in line, the youngest first: an older one that is at work
-        would ask for them back at once, and be served first. No step may be running. Whoever
-        came back is left alone until one of its passes has finished (R5).
+    def movable(self, first: InstanceId, idle: Sequence[InstanceId]) -> Iterator[Resource]:
+        """Pages that may move out for instance `first`, in this order (R5): exports that nobody
+        uses, private pages of the `idle`, those of younger instances than the first in line.
         """
-        first = self.room.first(ResourceKind.KV_PAGE)
-        if first is None:
-            return []
-        missing = first.wanted() - len(self.pools[ResourceKind.KV_PAGE].free)
-        if missing > len(self.room.host.free):
-            return []
-        chosen: list[Resource] = []
-        for page in self._movable(first.instance, idle):
-            chosen.append(page)
-            if len(chosen) == missing:
-                return chosen
-        return []
-
-    def _movable(self, first: InstanceId, idle: Sequence[InstanceId]) -> Iterable[Resource]:
         for (_, kind, _), export in self._exports.items():
             if kind is ResourceKind.KV_PAGE and not export.importers:
-                yield from (page for page in export.resources if _is_private(page))
+                yield from (page for page in export.resources if page.private)
         younger = sorted((i for i in self._users if i > first and i not in idle), reverse=True)
         for victim in (*idle, *younger):
             space = self._spaces.get((victim, ResourceKind.KV_PAGE))
             if space and victim != first and victim not in self.room.protected:
-                yield from (page for page in space.held.values() if _is_private(page))
-
-    def moved_out(self, page: Resource, number: int) -> int | None:
-        """The contents of `page`, then at `number`, have been read: its place, if it still goes."""
-        if page.number != number or not _is_private(page):
-            return None
-        page.place = self.room.host.take()
-        page.number = None
-        self.pools[ResourceKind.KV_PAGE].give_back(number)
-        for work in dict.fromkeys(work for work, _ in page.users):
-            page.awaited_by(work)
-            if isinstance(work, PendingPass):
-                self._ask_back(work)
-        return page.place
-
-    def take_returned(self) -> list[tuple[int, int]]:
-        """(number, place) of what has to be written back before the next step.
-
-        A page that was let go meanwhile is written all the same: its number is free, or cleared
-        before its next owner's first step.
-        """
-        returned, self.room.returned = self.room.returned, []
-        for _, place in returned:
-            self.room.host.give_back(place)
-        return returned
-
-    def unsettled(self) -> bool:
-        """Whether somebody waits for KV pages, or contents have to be written back."""
-        return self.stuck() or bool(self.room.returned)
-
-    def stuck(self) -> bool:
-        """Whether somebody waits for KV pages."""
-        return self.room.first(ResourceKind.KV_PAGE) is not None
-
-    def refuse_first(self) -> list[Pending]:
-        """Give up on the first in line for pages; the passes that fail with it."""
-        pool, host = self.pools[ResourceKind.KV_PAGE], self.room.host
-        first = self.room.first(ResourceKind.KV_PAGE)
-        assert first is not None
-        error = OutOfResources(
-            f"instance {first.instance} holds {self.holds(first.instance, first.kind)} KV pages "
-            f"and needs {first.wanted()} more; {len(pool.free)} of {pool.capacity} are free, and "
-            f"with {host.used} of {host.capacity} host pages in use nothing else can move out"
-        )
-        failed = self.room.refuse_first(ResourceKind.KV_PAGE, error)
-        for work in failed:
-            work.error = error
-        return failed
+                yield from (page for page in space.held.values() if page.private)
 
     # ------------------------------------------------------------------- the shell
 
@@ -429,8 +364,3 @@ class PageTable:
         places = [r.place for r in holders if r.place is not None]
         assert len(set(places)) == len(places), "a place in host memory is owned twice"
         assert not set(places) & set(self.room.host.free), "a place is free and in use"
-
-
-def _is_private(page: Resource) -> bool:
-    """Whether one virtual id or export alone refers to it, and it is in the pool."""
-    return page.holders == 1 and page.number is not None

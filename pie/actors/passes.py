@@ -37,6 +37,11 @@ class Resource:
     spoiled: tuple[int, int, PieError] | None = None
     """[first, end) of slots that a failed pass should have written, and why it did not (F7)."""
 
+    @property
+    def private(self) -> bool:
+        """Whether one virtual id or export alone refers to it, and it is in the pool."""
+        return self.holders == 1 and self.number is not None
+
     def awaited_by(self, work: Pending) -> None:
         """`work` cannot run before this has a number."""
         self.awaiting.append(work)
@@ -90,10 +95,11 @@ class Pending:
 
     def inherit(self, priority: Priority) -> None:
         """What something more urgent waits for becomes as urgent."""
-        if priority > self.priority:
-            self.priority = priority
-            for other in (*self.after, *self.along):
-                other.inherit(priority)
+        raised: list[Pending] = [self]
+        for work in raised:  # grows: a chain may be long, so no recursion
+            if priority > work.priority:
+                work.priority = priority
+                raised += [*work.after, *work.along]
 
     def retire(self) -> None:
         """Nothing waits for this any more."""

@@ -14,7 +14,7 @@ from pie.ids import InstanceId, ResourceKind
 from pie.mailbox import ask
 from pie.messages import ExecutorMessage, ReadPages, WritePages
 
-from .pages import PageTable
+from .moves import Moves
 from .passes import Resource
 
 
@@ -25,7 +25,7 @@ class Relocation:
     Bytes are opaque here: what a page looks like inside is the model's.
     """
 
-    _table: PageTable
+    _moves: Moves
     _executor: trio.MemorySendChannel[ExecutorMessage]
     _contents: dict[int, NDArray[np.uint8]] = attrs.field(factory=dict)
     """By place in host memory."""
@@ -37,25 +37,24 @@ class Relocation:
         Says whether anything moved. When it returns, all that passes may run with is in place.
         """
         moved = False
-        while pages := self._table.choose_moves(idle):
+        while pages := self._moves.choose(idle):
             await self._out(pages)
             moved = True
-        while returned := self._table.take_returned():
-            numbers, places = zip(*returned, strict=True)
-            contents = np.stack([self._contents.pop(place) for place in places])
-            await ask(self._executor, WritePages(ints(numbers), contents))
+        while returned := self._moves.take_returned():
+            contents = np.stack([self._contents.pop(place) for place in returned.values()])
+            await ask(self._executor, WritePages(ints(list(returned)), contents))
             moved = True
         return moved
 
     async def _out(self, pages: Sequence[Resource]) -> None:
         numbers = [page.number for page in pages if page.number is not None]
         contents = await ask(self._executor, ReadPages(ints(numbers)))
-        stale = self._table.pools[ResourceKind.KV_PAGE].stale
+        stale = self._moves.table.pools[ResourceKind.KV_PAGE].stale
         for page, number, content in zip(pages, numbers, contents, strict=True):
             if number in stale:
                 content[:] = 0  # a former owner's, not cleared yet (R3)
-            place = self._table.moved_out(page, number)
+            place = self._moves.moved_out(page, number)
             if place is not None:
                 self._contents[place] = content.copy()
                 self.moved_out += 1
-        self._table.room.serve()
+        self._moves.table.room.serve()

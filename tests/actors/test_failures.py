@@ -7,11 +7,11 @@ import trio
 
 from pie.batch import Batch, BatchResult
 from pie.errors import PassFailed
-from pie.ids import QueueId
+from pie.ids import Priority, QueueId
 from pie.messages import EndInstance, ExportPointers, ReleaseExport, Synchronize
 from pie.testing import HashModel, SimulatedModel
 
-from .scheduling import PAGE, a_pass, scheduler_bench
+from .scheduling import PAGE, a_pass, scheduler_bench, tokens_of
 
 
 def _losing(model: HashModel, *lost: int) -> SimulatedModel:
@@ -70,3 +70,58 @@ async def test_a_returned_instance_does_not_wait_for_a_page_that_it_holds_itself
         stats = await bench.stats()
 
     assert stats.pages_free == 2
+
+
+async def test_a_lost_batch_is_repeated_without_the_pass_that_loses_it() -> None:
+    """Contract F7: passes of other instances in that batch are repeated once without it."""
+    model = HashModel(page_size=4, pages=8)
+    poison = 250
+
+    async def lose_poison(batch: Batch) -> BatchResult:
+        await trio.sleep(1)
+        if poison in batch.tokens:
+            raise PassFailed("it chokes on 250")
+        return model.run(batch)
+
+    async with scheduler_bench(model, run=lose_poison) as bench:
+        users = [bench.open(number) for number in range(3)]
+        pages = [await bench.allocate(user, 2) for user in users]
+        inputs = [[1, 2, 3, 4, 5], [6, poison, 8], [9, 10, 11, 12, 13, 14]]
+        works = [
+            bench.submit(user, a_pass(tokens, own, len(tokens)))
+            for user, own, tokens in zip(users, pages, inputs, strict=True)
+        ]
+        with pytest.raises(PassFailed, match="chokes on 250"):
+            await works[1].reply.wait()
+        got = await tokens_of(works[0], works[2])
+        batches = (await bench.stats()).batches
+
+    alone = HashModel(page_size=4, pages=8)
+    async with scheduler_bench(alone) as bench:
+        me = bench.open()
+        own = await bench.allocate(me, 4)
+        wanted = await tokens_of(
+            bench.submit(me, a_pass(inputs[0], own[:2], 5)),
+            bench.submit(me, a_pass(inputs[2], own[2:], 6)),
+        )
+    assert got == wanted
+    assert batches == 4
+
+
+async def test_a_long_chain_of_passes_may_fail_at_once() -> None:
+    """Longer than Python's stack is deep."""
+
+    async def lose(_: Batch) -> BatchResult:
+        await trio.sleep(1)
+        raise PassFailed("lost")
+
+    async with scheduler_bench(HashModel(pages=1), step_tokens=1, run=lose) as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, 1)
+        works = [
+            bench.submit(me, a_pass([7], pages, 1 + i % 16), priority=Priority(i // 500))
+            for i in range(1200)
+        ]
+        for work in works:
+            with pytest.raises(PassFailed):
+                await work.reply.wait()

@@ -1,0 +1,245 @@
+"""What instances have submitted to one model, from the first word of it to the answer.
+
+The bookkeeping of the scheduler: it never waits and sends nothing, it only answers. Whoever runs
+steps takes work from `planner` and gives it back to `finish`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from pie.activity import Mover
+from pie.errors import Closed, OutOfResources, PassFailed, PieError
+from pie.ids import InstanceId, QueueId
+from pie.mailbox import Ask
+from pie.messages import EndInstance, OpenInstance, RunCommand, SubmitPass, Synchronize
+
+from .packing import result_of
+from .pages import PageTable
+from .passes import (
+    Pending,
+    PendingCommand,
+    PendingPass,
+    check_spoiled,
+    order_by_pages,
+    order_by_slots,
+    spoil,
+)
+from .planner import BatchPlanner
+from .queue import Barrier, CommandQueue
+
+
+@attrs.define(eq=False)
+class Owner:
+    """What the scheduler knows of an instance."""
+
+    user: str
+    seed: int
+    mover: Mover
+    queues: dict[QueueId, CommandQueue] = attrs.field(factory=dict)
+    unfinished: int = 0
+    unmet: dict[QueueId, PieError] = attrs.field(factory=dict)
+    """The last failure on each queue that the guest has not been told of (F7)."""
+    draining: EndInstance | None = None
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """Instances, their queues, and what of them is not finished."""
+
+    table: PageTable
+    planner: BatchPlanner
+    finished_passes: int = 0
+    _owners: dict[InstanceId, Owner] = attrs.field(factory=dict)
+    _sequence: int = 0
+
+    def __len__(self) -> int:
+        """How many instances there are."""
+        return len(self._owners)
+
+    def open(self, message: OpenInstance) -> None:
+        self.table.open(message.instance, message.user)
+        self._owners[message.instance] = Owner(message.user, message.seed, message.mover)
+
+    def idle(self) -> list[InstanceId]:
+        """Instances that wait for neither a pass nor pages, the longest idle first (R5)."""
+        asking = self.table.room.askers()
+        idle = [
+            (owner.mover.stopped_at, instance)
+            for instance, owner in self._owners.items()
+            if not (owner.mover.moving or owner.unfinished or instance in asking)
+        ]
+        return [instance for _, instance in sorted(idle)]
+
+    def submit(self, message: SubmitPass, now: float) -> None:
+        owner = self._owners[message.instance]
+        queue = self._queue(message.instance, message.queue)
+        self._sequence += 1
+        pending = PendingPass(
+            sequence=self._sequence,
+            instance=message.instance,
+            queue=message.queue,
+            number=queue.next_number(),
+            seed=owner.seed,
+            priority=message.priority,
+            work=message.work,
+            token=message,
+            submitted_at=now,
+        )
+        self.table.bind(pending)
+        order_by_pages(pending, self.table.page_size)
+        order_by_slots(pending, pending.slots())
+        self.table.use(pending)
+        self._enqueue(pending)
+        lost = check_spoiled(pending, self.table.page_size)
+        if lost is not None:
+            pending.error = _dependent_failure(lost)
+            self.finish(pending)
+
+    def command(self, message: RunCommand, now: float) -> None:
+        self._sequence += 1
+        slots = self.table.slots(message.instance, message.kind, message.pointers)
+        command = PendingCommand(
+            sequence=self._sequence,
+            instance=message.instance,
+            queue=message.queue,
+            priority=message.priority,
+            token=message,
+            submitted_at=now,
+            slots=slots,
+            writes=message.writes,
+        )
+        order_by_slots(command, slots)
+        self.table.use_slots(command)
+        self._enqueue(command)
+
+    def _enqueue(self, pending: Pending) -> None:
+        """Behind what its queue has, and to the planner."""
+        queue = self._queue(pending.instance, pending.queue)
+        last = queue.last()
+        if last is not None:
+            pending.wait_for(last, same_step=True, data=False)
+        queue.append(pending)
+        self.planner.add(pending)
+        self._owners[pending.instance].unfinished += 1
+
+    def end(self, message: EndInstance) -> None:
+        owner = self._owners.get(message.instance)
+        if owner is None:
+            message.reply.answer(None)  # drained before
+            return
+        if message.drain:
+            owner.draining = message
+            # Its passes refer to what they need; one of them may wait for a page it held.
+            self.table.drop_handles(message.instance)
+            self._finish_draining(message.instance)
+            return
+        self.drop(message.instance)
+        message.reply.answer(None)
+
+    def drop_all(self) -> None:
+        """Nobody is left to talk to."""
+        for instance in list(self._owners):
+            self.drop(instance)
+
+    def drop(self, instance: InstanceId) -> None:
+        """Passes that have not started are dropped; a running step keeps its pages (R10)."""
+        owner = self._owners[instance]
+        if owner.draining is not None:
+            owner.draining.reply.fail(Closed(f"instance {instance} has ended"))
+            owner.draining = None
+        for pending in reversed(self.planner.of_instance(instance)):
+            pending.error = Closed(f"instance {instance} has ended")
+            if not pending.running:
+                self.finish(pending)
+        self._forget(instance)
+
+    def _forget(self, instance: InstanceId) -> None:
+        del self._owners[instance]
+        self.table.close(instance)
+
+    def _finish_draining(self, instance: InstanceId) -> None:
+        owner = self._owners.get(instance)
+        if owner is None or owner.draining is None or owner.unfinished:
+            return
+        reply = owner.draining.reply
+        self._forget(instance)
+        if owner.unmet:
+            reply.fail(next(iter(owner.unmet.values())))
+        else:
+            reply.answer(None)
+
+    def finish(self, work: Pending, answer: Any = None) -> None:
+        """Answer a pass or command, release what it used, fail what needed it if it failed."""
+        over = [work]
+        for each in over:  # grows: a chain of failures may be long, so no recursion
+            needing = [later for later in each.dependents if each in later.data]
+            self._finish_one(each, answer)
+            if each.error is not None:
+                over += _failing(each, needing)
+
+    def _finish_one(self, work: Pending, answer: Any) -> None:
+        work.retire()
+        self.planner.remove(work)
+        if isinstance(work, PendingPass):
+            self.table.finish(work)
+            self.finished_passes += 1
+            answer = result_of(work)
+        elif isinstance(work, PendingCommand):
+            self.table.finish_command(work)
+        asked: Ask[Any] = work.token
+        owner = self._owners.get(work.instance)
+        if work.error is None:
+            asked.reply.answer(answer)
+        else:
+            asked.reply.fail(work.error)
+            if isinstance(work, PendingPass):
+                spoil(work, work.error, self.table.page_size)
+            if owner is not None and isinstance(work.error, PassFailed | OutOfResources):
+                owner.unmet[work.queue] = work.error
+        if owner is not None:
+            owner.unfinished -= 1
+            self._advance(work.instance, work.queue)
+            self._finish_draining(work.instance)
+
+    def _advance(self, instance: InstanceId, queue: QueueId) -> None:
+        owner = self._owners[instance]
+        for token, good in owner.queues[queue].advance():
+            barrier: Synchronize = token
+            barrier.reply.answer(good)
+            if not good:
+                owner.unmet.pop(queue, None)
+
+    def synchronize(self, message: Synchronize) -> None:
+        """A barrier behind what the queue has (Q2)."""
+        self._queue(message.instance, message.queue).append(Barrier(message))
+        self._advance(message.instance, message.queue)
+
+    def _queue(self, instance: InstanceId, queue: QueueId) -> CommandQueue:
+        return self._owners[instance].queues.setdefault(queue, CommandQueue())
+
+
+def _failing(work: Pending, needing: list[Pending]) -> list[Pending]:
+    """Give those of `needing` an error; the ones that are over with it, not being in a step."""
+    over = []
+    for later in needing:
+        if later.instance == work.instance and later.error is None:
+            later.error = _dependent_failure(work.error)
+            if not later.running:
+                over.append(later)
+    return over
+
+
+def _dependent_failure(error: PieError | None) -> PassFailed:
+    """What a pass is told that reads the results of a failed one; the first reason once."""
+    return (
+        error
+        if isinstance(error, _ReadsFailed)
+        else _ReadsFailed(f"a pass whose results it reads failed: {error}")
+    )
+
+
+class _ReadsFailed(PassFailed):
+    """A pass failed because of another one."""

@@ -1,0 +1,97 @@
+"""Which KV pages go to host memory for whom, and which come back (contract R5). A pure core."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from pie.errors import OutOfResources
+from pie.ids import InstanceId, ResourceKind
+
+from .pages import PageTable
+from .passes import Pending, PendingPass, Resource
+from .pools import Pool
+
+PAGES = ResourceKind.KV_PAGE
+
+
+@attrs.frozen(eq=False)
+class Moves:
+    """Decisions on the page table; contents and their ways are the shell's."""
+
+    table: PageTable
+
+    @property
+    def _pool(self) -> Pool:
+        return self.table.pools[PAGES]
+
+    def due(self) -> bool:
+        """Whether somebody waits for KV pages, or contents have to be written back."""
+        return self.stuck() or bool(self.table.room.returned)
+
+    def stuck(self) -> bool:
+        """Whether somebody waits for KV pages."""
+        return self.table.room.first(PAGES) is not None
+
+    def choose(self, idle: Sequence[InstanceId]) -> list[Resource]:
+        """The pages to move out for the first in line, or none if that cannot make room.
+
+        An older instance that is at work keeps its pages: it would ask for them back at once, and
+        be served first. Whoever came back is left alone until one of its passes has finished. No
+        step may be running.
+        """
+        room = self.table.room
+        first = room.first(PAGES)
+        if first is None:
+            return []
+        missing = first.wanted() - len(self._pool.free)
+        if missing > len(room.host.free):
+            return []
+        chosen: list[Resource] = []
+        for page in self.table.movable(first.instance, idle):
+            chosen.append(page)
+            if len(chosen) == missing:
+                return chosen
+        return []
+
+    def moved_out(self, page: Resource, number: int) -> int | None:
+        """The contents of `page`, then at `number`, have been read: its place, if it still goes."""
+        if page.number != number or not page.private:
+            return None
+        place = page.place = self.table.room.host.take()
+        page.number = None
+        self._pool.give_back(number)
+        for work in dict.fromkeys(work for work, _ in page.users):
+            page.awaited_by(work)
+            if isinstance(work, PendingPass):
+                self.table.ask_back(work)
+        return place
+
+    def take_returned(self) -> dict[int, int]:
+        """Number -> place of what has to be written back before the next step.
+
+        A page that was let go meanwhile is written all the same, unless its number has gone to
+        another one that came back: it is free, or cleared before its next owner's first step.
+        """
+        room = self.table.room
+        returned, room.returned = room.returned, []
+        for _, place in returned:
+            room.host.give_back(place)
+        return dict(returned)
+
+    def refuse_first(self) -> list[Pending]:
+        """Give up on the first in line; what fails with it."""
+        room = self.table.room
+        first = room.first(PAGES)
+        assert first is not None
+        error = OutOfResources(
+            f"instance {first.instance} holds {self.table.holds(first.instance, PAGES)} KV pages "
+            f"and needs {first.wanted()} more; {len(self._pool.free)} of {self._pool.capacity} are "
+            f"free, and with {room.host.used} of {room.host.capacity} host pages in use nothing "
+            "else can move out"
+        )
+        failed = room.refuse_first(PAGES, error)
+        for work in failed:
+            work.error = error
+        return failed
