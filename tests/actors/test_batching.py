@@ -123,7 +123,9 @@ async def _export(bench: Bench, me: InstanceId, pages: tuple[Pointer, ...], name
 
 
 async def _import(bench: Bench, me: InstanceId, name: str) -> tuple[Pointer, ...]:
-    return await bench.service.ask(ImportPointers(me, PAGE, name))
+    found = await bench.service.ask(ImportPointers(me, PAGE, name))
+    assert found is not None
+    return found
 
 
 async def test_importers_get_private_copies_when_they_write() -> None:
@@ -187,9 +189,7 @@ async def test_a_pass_may_read_a_page_by_one_pointer_and_write_it_by_another() -
         await bench.submit(owner, a_pass(list(range(16)), pages, 16)).reply.wait()
         await _export(bench, owner, pages, "x")
         others = await bench.allocate(owner, 2)
-        read, written = [
-            (await bench.service.ask(ImportPointers(me, PAGE, "x")))[0] for _ in range(2)
-        ]
+        (read,), (written,) = [await _import(bench, me, "x") for _ in range(2)]
         bench.movers[owner].start()
         both = bench.submit(me, a_pass([7], [read, written], 32))
         bench.service.tell(FreePointers(me, PAGE, (read, written)))
