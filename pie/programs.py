@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
-from inferlet._entry import Main
+from inferlet.entry import Main
 
 from .guest.host import Err, HostInterface
 from .guest.instance import Instance

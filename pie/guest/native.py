@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import attrs
 import trio
-from inferlet._entry import Main, outcome
+from inferlet.entry import Main, outcome
 from inferlet.native import HOST
 
 from pie.errors import GuestError, LimitExceeded

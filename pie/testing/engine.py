@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
-from inferlet._entry import Main
+from inferlet.entry import Main
 
 from pie.config import EngineConfig
 from pie.engine import Engine, open_engine

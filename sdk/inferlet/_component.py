@@ -8,10 +8,10 @@ from types import ModuleType
 
 from componentize_py_types import Err
 
-from ._entry import find_main, outcome
 from ._wasm import run
 from .arguments import Arguments
 from .chat import compile_template
+from .entry import find_main, outcome
 from .errors import Failure
 
 

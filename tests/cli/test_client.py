@@ -69,7 +69,7 @@ def stdin_of(data: bytes, *, open_end: bool = False) -> Iterator[int]:
         os.close(reading)
 
 
-async def serve(engine: Engine, main: inferlet._entry.Main, view: View, data: bytes = b"") -> int:
+async def serve(engine: Engine, main: inferlet.entry.Main, view: View, data: bytes = b"") -> int:
     with stdin_of(data) as source:
         return await serve_client(engine, NativeProgram(main), (), view, source=source)
 

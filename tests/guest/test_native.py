@@ -11,7 +11,7 @@ import inferlet
 import pytest
 import trio
 from inferlet import host
-from inferlet._entry import Main
+from inferlet.entry import Main
 
 from pie.activity import Activity
 from pie.errors import GuestError, LimitExceeded

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from inferlet._entry import Main
+from inferlet.entry import Main
 
 from pie.build import build_cached
 from pie.guest.interfaces import ALL

@@ -7,7 +7,7 @@ from types import ModuleType
 import inferlet
 import pytest
 from inferlet import Arguments, Failure, store
-from inferlet._entry import Main, find_main, outcome
+from inferlet.entry import Main, find_main, outcome
 
 from pie.testing import run_native, simulated_engine
 from tests.sdk.scripted import ScriptedHost, hosted
