@@ -7,6 +7,8 @@ machine it runs on before it says so.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints, ModelInfo
+from pie.errors import PassFailed
 
 from . import selftest
 from .adapter import AdapterBank, LoraSupport
@@ -31,6 +34,19 @@ logger = logging.getLogger(__name__)
 
 def _long(values: Ints) -> Tensor:
     return torch.from_numpy(values).long()
+
+
+@contextmanager
+def _memory_may_run_out() -> Iterator[None]:
+    """Turn a failed allocation into the loss of this batch (contract F7)."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PassFailed(f"out of device memory: {error}") from error
+    except RuntimeError as error:  # what torch's CPU allocator raises has no class of its own
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise PassFailed(f"out of memory: {error}") from error
 
 
 @attrs.define(eq=False)
@@ -70,8 +86,8 @@ class TorchRunner:
         return TorchRunner(info, model, cache, embeddings, bank, invariant=invariant)
 
     def run(self, batch: Batch) -> BatchResult:
-        """Run one step."""
-        with torch.inference_mode():
+        """Run one step; PassFailed if there is not enough memory for it."""
+        with torch.inference_mode(), _memory_may_run_out():
             self._maintain(batch)
             if not batch.rows:
                 return BatchResult()

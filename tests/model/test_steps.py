@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pie.batch import Batch, ints
+from pie.errors import PassFailed
 from pie.model.runner import TorchRunner
 from tests.model.support import Pass, greedy, make_batch, ranked, sampled
 
@@ -220,3 +221,16 @@ def test_long_and_short_sequences_share_a_step(tiny: TorchRunner, lengths: tuple
         alone.append(last(tiny, passes[-1]))
     rows = ints([lengths[0] - 1, sum(lengths) - 1])
     assert torch.equal(tiny.logits(make_batch(passes), rows), torch.stack(alone))
+
+
+def test_a_step_without_enough_memory_is_lost_and_the_next_one_runs(
+    tiny: TorchRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Contract F7: an allocation that really fails, as torch reports it."""
+    work = make_batch([Pass(tokens=[1, 2], pages=[0])], **sampled([1]))
+    wanted = tiny.run(work).tokens
+    with monkeypatch.context() as patched:
+        patched.setattr(TorchRunner, "_answer", lambda *_: torch.empty(1 << 60, dtype=torch.uint8))
+        with pytest.raises(PassFailed, match="out of memory: .*allocate"):
+            tiny.run(work)
+    assert np.array_equal(tiny.run(work).tokens, wanted)
