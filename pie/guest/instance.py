@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import attrs
 import trio
@@ -71,6 +72,10 @@ class Instance:
         number = QueueId(self._queues)
         self._queues += 1
         return number
+
+    def deliver(self, item: ClientItem) -> Coroutine[Any, Any, None] | None:
+        """Hand `item` to the client; where a slow client leaves no room, what waits for it."""
+        return None if self.outbox.put_nowait(item) else self.outbox.put(item)
 
     async def write(self, stream: str, data: bytes) -> None:
         """Send what the guest wrote to `stream` ("stdout" or "stderr"); waits for a slow client."""

@@ -199,7 +199,7 @@ async def test_output_goes_to_the_client_and_waits_for_a_slow_one() -> None:
     stdout, stderr = call("cli/stdout", "get-stdout"), call("cli/stderr", "get-stderr")
     write = "[method]output-stream.blocking-write-and-flush"
     assert call("io/streams", write, stdout, b"", instance=instance) == Ok()
-    assert await call("io/streams", write, stdout, b"one", instance=instance) == Ok()
+    assert call("io/streams", write, stdout, b"one", instance=instance) == Ok()
     with trio.move_on_after(5) as scope:
         await call("io/streams", write, stderr, b"two", instance=instance)
     assert scope.cancelled_caught, "the client has not read the first piece"

@@ -17,7 +17,6 @@ from pie.messages import (
     BlobSent,
     Broadcast,
     CancelReceive,
-    ClientItem,
     Event,
     Receive,
     ReceiveBlob,
@@ -114,20 +113,16 @@ def _check_size(instance: Instance, text: str, call: str) -> None:
         raise LimitExceeded(f"{call}: {size} bytes, the limit is {limit}")
 
 
-def _send_item(instance: Instance, item: ClientItem) -> Coroutine[Any, Any, None] | None:
-    return None if instance.outbox.put_nowait(item) else instance.outbox.put(item)
-
-
 @message.function("send", suspends=True)
 def send(instance: Instance, text: str) -> Coroutine[Any, Any, None] | None:
     _check_size(instance, text, "send")
-    return _send_item(instance, Event(EventCode.MESSAGE, text))
+    return instance.deliver(Event(EventCode.MESSAGE, text))
 
 
 @message.function("send-blob", suspends=True)
 def send_blob(instance: Instance, blob: Blob) -> Coroutine[Any, Any, None] | None:
     blob.close()
-    return _send_item(instance, BlobSent(blob.data))
+    return instance.deliver(BlobSent(blob.data))
 
 
 @message.function("receive")

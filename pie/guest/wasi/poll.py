@@ -25,7 +25,7 @@ def block(instance: Instance, pollable: Pollable) -> Wait | None:
 def poll(instance: Instance, pollables: list[Pollable]) -> Wait | list[int]:
     """The indices of all that are ready, once one is; the same pollable may be given twice."""
     if not pollables:
-        raise GuestError("wasi:io/poll.poll: the list of pollables is empty")
+        raise GuestError("poll: the list of pollables is empty (X9)")
     return _ready(pollables) or Wait(pollables, lambda: _ready(pollables))
 
 

@@ -10,6 +10,7 @@ import attrs
 from pie.errors import GuestError
 from pie.guest.host import Err, HostInterface, Ok
 from pie.guest.instance import Instance
+from pie.messages import Output
 from pie.signals import Signal
 
 _WRITE_BYTES = 1 << 16
@@ -52,7 +53,8 @@ def write(
         raise GuestError(
             f"wasi:io/streams: {len(contents)} bytes in one write, {_WRITE_BYTES} may be written"
         )
-    return _write(instance, stream, contents) if contents else Ok()
+    waiting = instance.deliver(Output(stream.name, contents)) if contents else None
+    return Ok() if waiting is None else _when_delivered(waiting)
 
 
 @_streams.function("[method]output-stream.blocking-write-zeroes-and-flush", suspends=True)
@@ -63,8 +65,8 @@ def write_zeroes(
     return write(instance, stream, bytes(min(length, _WRITE_BYTES + 1)))
 
 
-async def _write(instance: Instance, stream: OutputStream, contents: bytes) -> Ok[None]:
-    await instance.write(stream.name, contents)
+async def _when_delivered(waiting: Coroutine[Any, Any, None]) -> Ok[None]:
+    await waiting
     return Ok()
 
 
