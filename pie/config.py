@@ -14,6 +14,14 @@ class Limits:
     memory_bytes: int = 512 * MIB
     """Of one linear memory: growth beyond it fails inside the guest. CPython guests start near
     30 MiB. Ordinary components have one memory; none may have more than four."""
+    cpu_seconds: float | None = None
+    """Processor time of a component: more traps. None: any, since spinning ones are preempted.
+    A native guest's is not told apart from the engine's."""
+    max_pages: int | None = None
+    """KV pages of one model that the guest holds: more traps. None: all there are."""
+    max_queues: int = 65_536
+    """Command queues made: one more traps. Published programs make a hundred in a dozen tokens;
+    the scheduler remembers each until the instance ends."""
     max_handles: int = 100_000
     """Live resource handles: one more traps. JavaScript guests never drop theirs. Of pointers,
     too, no more can be imported, or exported in one entry."""
@@ -59,6 +67,8 @@ class EngineConfig:
     """Instances launched without a seed derive theirs from this one."""
     max_instances: int = 4096
     """Instances at once: a launch beyond it is refused."""
+    max_instances_per_user: int | None = None
+    """Of one user: a launch beyond it is refused. None: as many as there may be."""
     limits: Limits = attrs.field(factory=Limits)
     scheduling: Scheduling = attrs.field(factory=Scheduling)
     state_path: str | None = None

@@ -172,6 +172,7 @@ async def open_engine(
                     broker,
                     seed=config.seed,
                     max_instances=config.max_instances,
+                    max_per_user=config.max_instances_per_user,
                 )
                 instances.start_soon(boss.run)
                 with supervisor:

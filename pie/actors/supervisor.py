@@ -67,6 +67,7 @@ class Supervisor:
         *,
         seed: int,
         max_instances: int,
+        max_per_user: int | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._run_guest = run_guest
@@ -74,6 +75,7 @@ class Supervisor:
         self._broker = broker
         self._seed = seed
         self._max_instances = max_instances
+        self._max_per_user = max_per_user
         self._running: dict[InstanceId, Running] = {}
         self._launches: dict[str, int] = {}
         self._next_id = 0
@@ -116,6 +118,9 @@ class Supervisor:
     def _launch(self, message: Launch, instances: trio.Nursery) -> None:
         if len(self._running) >= self._max_instances:
             raise UsageError(f"{len(self._running)} instances are running, the limit")
+        own = sum(r.description.user == message.user for r in self._running.values())
+        if self._max_per_user is not None and own >= self._max_per_user:
+            raise UsageError(f"{own} instances of user {message.user!r} are running, the limit")
         number = self._launches.get(message.user, 0)
         self._launches[message.user] = number + 1
         identity = _digest(self._seed, message.user, number)

@@ -8,12 +8,13 @@ leaving the scope around `run`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import trio
 
-from pie.errors import GuestError
+from pie.errors import GuestError, LimitExceeded
 from pie.signals import Pollable, Waiter, wait_any
 
 from . import _capi, traps
@@ -58,6 +59,7 @@ class Guest:
         self._waiter = Waiter(woken=instance.mover.start)
         self._call: _capi.Call | None = None
         self._slice_begun = False
+        self._cpu_seconds = 0.0
         self._held_bytes = 0
         GUESTS[self._store.context] = self._state
 
@@ -118,8 +120,17 @@ class Guest:
             self._fail(error)
 
     def _poll(self, call: _capi.Call) -> bool:
+        limit = self._instance.limits.cpu_seconds
+        began = 0.0 if limit is None else time.thread_time()
         done: bool = _capi.poll_future(call.future)
         self._state.handles.release()
+        if limit is not None:
+            self._cpu_seconds += time.thread_time() - began
+            if self._cpu_seconds > limit and not done:
+                raise LimitExceeded(
+                    f"the program has used {self._cpu_seconds:.3g} s of processor time, "
+                    f"the limit is {limit:g} s (cpu_seconds)"
+                )
         return done
 
     def _fail(self, text: str) -> None:

@@ -30,8 +30,8 @@ class Handles:
         """The representation number of a new handle to `value`."""
         if len(self.table) >= self.limit:
             raise LimitExceeded(
-                f"this guest has {len(self.table)} live resource handles, and may have at most "
-                f"{self.limit} (limits.max_handles)"
+                f"this guest may have at most {self.limit} live resource handles "
+                "(limits.max_handles)"
             )
         self._last += 1
         self.table[self._last] = value

@@ -175,8 +175,11 @@ def kv_page_size(instance: Instance, model: Model) -> int:
 
 @common.function("[method]model.create-queue")
 def create_queue(instance: Instance, model: Model) -> Queue:
+    number, limit = instance.next_queue(), instance.limits.max_queues
+    if number >= limit:
+        raise LimitExceeded(f"create-queue: {limit} queues were made, the limit (max_queues)")
     instance.mover.uses(model.service.activity)
-    return Queue(instance, model.service, instance.next_queue())
+    return Queue(instance, model.service, number)
 
 
 # ------------------------------------------------------------------------ queue
@@ -260,6 +263,12 @@ def allocate_resources(
     if count == 0:
         return []
     held = instance.holdings(queue.service, kind)
+    limit = instance.limits.max_pages
+    if kind is ResourceKind.KV_PAGE and limit is not None and len(held) + count > limit:
+        raise LimitExceeded(
+            f"allocate-resources: {len(held)} KV pages are held and {count} more asked, "
+            f"the limit is {limit} (max_pages)"
+        )
 
     def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
         held.update(pointers)
