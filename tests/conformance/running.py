@@ -1,0 +1,255 @@
+"""Runs the cases on simulated engines, as components and natively, and records every host call.
+
+What is recorded of a case is which host functions its guest called and whether they trapped.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+from inferlet.native import HOST
+from trio.testing import MockClock
+
+from pie.config import EngineConfig, Limits, Scheduling
+from pie.engine import Engine
+from pie.errors import PieError
+from pie.guest.host import HostFunction, HostInterface, Wait
+from pie.guest.interfaces import ALL
+from pie.guest.interfaces._signatures import SIGNATURES
+from pie.guest.wasm import Fuel, Program, WasmHost
+from pie.ids import EventCode
+from pie.messages import BlobSent, Event, Launched
+from pie.offload import inline
+from pie.programs import NativeProgram, WasmProgram
+from pie.testing import HashModel, SimulatedModel, simulated_engine
+
+from . import build
+from .guest.cases import CASES, Case, Guest, as_text
+
+SEED = 1
+PATIENCE_SECONDS = 1000
+"""Of virtual time, in which every case must end."""
+
+
+@attrs.define
+class Recorder:
+    """What guests called, and how it went: "ok" or "trap" for (interface, function)."""
+
+    calls: set[tuple[str, str, str]] = attrs.field(factory=set)
+    silenced: tuple[str, str] | None = None
+    """A function that does nothing for now, for the sweep that wants to see it noticed."""
+    bugs: list[str] = attrs.field(factory=list)
+
+    def wrap(self, interface: HostInterface) -> HostInterface:
+        """`interface` with each function recorded."""
+        functions = {
+            name: attrs.evolve(function, implementation=self._recorded(interface.name, function))
+            for name, function in interface.functions.items()
+        }
+        return HostInterface(interface.name, functions)
+
+    def _recorded(self, interface: str, function: HostFunction) -> Callable[..., Any]:
+        key = (interface, function.name)
+
+        @functools.wraps(function.implementation)
+        def call(*arguments: Any) -> Any:
+            if self.silenced == key:
+                return nothing_of(*key)
+            try:
+                value = function.implementation(*arguments)
+            except PieError:
+                self.calls.add((*key, "trap"))
+                raise
+            if isinstance(value, Wait):
+                return Wait(value.pollables, functools.partial(self._settled, key, value))
+            if inspect.iscoroutine(value):
+                return self._awaited(key, value)
+            self.calls.add((*key, "ok"))
+            return value
+
+        return call
+
+    def _settled(self, key: tuple[str, str], wait: Wait) -> Any:
+        try:
+            value = wait.result and wait.result()
+        except PieError:
+            self.calls.add((*key, "trap"))
+            raise
+        self.calls.add((*key, "ok"))
+        return value
+
+    async def _awaited(self, key: tuple[str, str], value: Awaitable[Any]) -> Any:
+        self.calls.add((*key, "ok"))
+        return await value
+
+
+RECORDER = Recorder()
+INTERFACES = [RECORDER.wrap(interface) for interface in ALL]
+SHORT = {
+    name.removeprefix("[method]").removeprefix("[constructor]"): (interface, name)
+    for interface, functions in SIGNATURES.items()
+    for name in functions
+}
+
+
+class NativeHost:
+    """The host functions for a case that runs natively."""
+
+    async def call(self, name: str, /, *arguments: Any) -> Any:
+        match name:
+            case "poll":
+                return await HOST.get().poll(*arguments)
+            case "pollable.block":
+                return await HOST.get().poll(arguments)
+            case "pollable.ready":
+                return arguments[0].ready()
+        return await HOST.get().call(*SHORT[name], *arguments)
+
+    def drop(self, handle: Any, /) -> None:
+        HOST.get().drop(handle)
+
+
+def native_main(case: Case) -> Callable[[list[str]], Awaitable[str]]:
+    """The case as an inferlet's `main`."""
+
+    async def main(arguments: list[str]) -> str:
+        return as_text(await case.body(Guest(NativeHost(), arguments[1:])))
+
+    return main
+
+
+@cache
+def component(path: Callable[[], Path] = build.python_guest) -> WasmProgram:
+    """A guest in a host that preempts by fuel, so that its time is virtual."""
+    host = WasmHost(
+        INTERFACES,
+        preemption=Fuel(10_000_000, 0.001),
+        cache=build.CACHE / "compiled",
+        offload=inline,
+    )
+    program: Program = trio.run(host.load, path())
+    return WasmProgram(host, program)
+
+
+@attrs.frozen
+class Ending:
+    """All that a client saw of a case's instance."""
+
+    event: Event
+    messages: tuple[str, ...]
+    blobs: tuple[bytes, ...]
+
+    @property
+    def returned(self) -> Any:
+        assert self.event.code is EventCode.COMPLETED, self.event
+        return json.loads(self.event.text)
+
+
+@asynccontextmanager
+async def engine_for(case: Case) -> AsyncIterator[Engine]:
+    """An engine as the case wants it, of two models; nothing but exports may be left in it."""
+    config = EngineConfig(
+        limits=Limits(**case.limits), scheduling=Scheduling(step_tokens=case.step_tokens)
+    )
+    first = SimulatedModel(HashModel(**case.model))
+    second = SimulatedModel(HashModel("second", pages=64, adapter_slots=0))
+    async with simulated_engine(first, second, config=config) as engine:
+        yield engine
+        stats = await engine.stats()
+        assert stats["simulated"].pages - stats["simulated"].pages_free == case.keeps
+        assert all(s.instances == s.queued == s.waiting == 0 for s in stats.values())
+        assert all(service.activity.moving == 0 for service in engine.services)
+
+
+async def start(engine: Engine, case: Case, caller: str, user: str = "local") -> Launched:
+    """Launch a case as a "Python" component or as a "native" guest, and talk to it."""
+    arguments = [case.name, *case.arguments]
+    program = component() if caller == "Python" else NativeProgram(native_main(case), INTERFACES)
+    launched = await engine.launch(program, arguments, user=user, seed=SEED)
+    for content in case.sends:
+        await engine.send(launched.instance, content)
+    return launched
+
+
+async def end_of(launched: Launched) -> Ending:
+    """Read what an instance tells its client, to the end."""
+    messages: list[str] = []
+    blobs: list[bytes] = []
+    last = Event(EventCode.SERVER_ERROR, "its outbox had no end")
+    async for item in launched.outbox:
+        if isinstance(item, BlobSent):
+            blobs.append(item.data)
+        elif isinstance(item, Event) and item.code is EventCode.MESSAGE:
+            messages.append(item.text)
+        elif isinstance(item, Event):
+            last = item
+    return Ending(last, tuple(messages), tuple(blobs))
+
+
+async def run_alone(case: Case, caller: str) -> Ending:
+    """Run one case in an engine of its own."""
+    async with engine_for(case) as engine:
+        with trio.fail_after(PATIENCE_SECONDS):
+            return await end_of(await start(engine, case, caller))
+
+
+@attrs.frozen
+class Run:
+    """How a case ended, and what its guest called."""
+
+    ending: Ending
+    calls: frozenset[tuple[str, str, str]]
+
+
+@cache
+def ran(name: str, caller: str) -> Run:
+    """The one run of a case in this process, on a virtual clock."""
+    if caller == "Python":
+        component()
+    RECORDER.calls.clear()
+    clock = MockClock(autojump_threshold=0)
+    ending = trio.run(run_alone, CASES[name], caller, clock=clock)
+    return Run(ending, frozenset(RECORDER.calls))
+
+
+def all_runs(names: Iterable[str], caller: str) -> dict[str, Run]:
+    return {name: ran(name, caller) for name in names}
+
+
+_NEUTRAL = {"string": "", "bool": False, "list<u8>": b""}
+
+
+def nothing_of(interface: str, function: str) -> Any:
+    """What a function that does nothing returns: an empty value of its type."""
+    kind = SIGNATURES[interface][function].result
+    if kind == "" or kind.startswith("option<"):
+        return None
+    if kind == "pollable":
+        return Ready()
+    if kind.startswith("tuple<"):
+        return [], []
+    if kind in _NEUTRAL:
+        return _NEUTRAL[kind]
+    if kind.startswith("list<"):
+        return []
+    return 0 if kind in ("u32", "u64") else Hollow()
+
+
+class Hollow:
+    """A resource that nothing can be done with."""
+
+
+class Ready:
+    """A pollable that has nothing to wait for."""
+
+    def ready(self) -> bool:
+        return True
