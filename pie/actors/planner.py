@@ -83,8 +83,10 @@ class BatchPlanner:
             self._commands[work] = None
 
     def remove(self, work: Pending) -> None:
-        for waiting in (self._pending, self._commands):
-            waiting.pop(work, None)  # type: ignore[call-overload]  # it is in one of the two
+        if isinstance(work, PendingPass):
+            self._pending.pop(work, None)
+        elif isinstance(work, PendingCommand):
+            self._commands.pop(work, None)
 
     def of_instance(self, instance: int) -> list[Pending]:
         """What of it is not finished, in order of submission."""
