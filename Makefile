@@ -25,6 +25,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python tools/wit_check.py --check
+	$(BIN)/python -m tools.conformance --check
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 bench: $(VENV)/.test

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 import trio
+from inferlet.errors import Failure
 from inferlet.native import HOST
 from trio.testing import MockClock
 
@@ -25,15 +26,17 @@ from pie.errors import PieError
 from pie.guest.host import HostFunction, HostInterface, Wait
 from pie.guest.interfaces import ALL
 from pie.guest.interfaces._signatures import SIGNATURES
+from pie.guest.wasi import interfaces_of_wasi
 from pie.guest.wasm import Fuel, Program, WasmHost
 from pie.ids import EventCode
 from pie.messages import BlobSent, Event, Launched
 from pie.offload import inline
 from pie.programs import NativeProgram, WasmProgram
+from pie.signals import Deadline
 from pie.testing import HashModel, SimulatedModel, simulated_engine
 
 from . import build
-from .guest.cases import CASES, Case, Guest, as_text
+from .guest.cases import CASES, Case, Guest, Refusal, as_text
 
 SEED = 1
 PATIENCE_SECONDS = 1000
@@ -47,7 +50,6 @@ class Recorder:
     calls: set[tuple[str, str, str]] = attrs.field(factory=set)
     silenced: tuple[str, str] | None = None
     """A function that does nothing for now, for the sweep that wants to see it noticed."""
-    bugs: list[str] = attrs.field(factory=list)
 
     def wrap(self, interface: HostInterface) -> HostInterface:
         """`interface` with each function recorded."""
@@ -93,9 +95,35 @@ class Recorder:
 
 
 RECORDER = Recorder()
-INTERFACES = [RECORDER.wrap(interface) for interface in ALL]
+WASI = {
+    "wasi:io/poll": {
+        "[method]pollable.ready": "bool",
+        "[method]pollable.block": "",
+        "poll": "list<u32>",
+    },
+    "wasi:clocks/monotonic-clock": {"now": "u64", "subscribe-duration": "pollable"},
+}
+"""The functions of WASI that are in `wit/`, and what they return."""
+RESULTS = {
+    interface: {name: signature.result for name, signature in functions.items()}
+    for interface, functions in SIGNATURES.items()
+} | WASI
+"""The type that each function of `wit/` returns, as WIT text."""
+INTERFACES = [
+    RECORDER.wrap(interface)
+    for interface in (*ALL, *interfaces_of_wasi(simulated=True))
+    if interface.name in RESULTS
+]
+
+
+def short(function: str) -> str:
+    """A function's name as cases write it."""
+    return function.removeprefix("[method]").removeprefix("[constructor]")
+
+
+ALONE = [name for name, case in CASES.items() if case.alone]
 SHORT = {
-    name.removeprefix("[method]").removeprefix("[constructor]"): (interface, name)
+    short(name): (interface, name)
     for interface, functions in SIGNATURES.items()
     for name in functions
 }
@@ -112,6 +140,10 @@ class NativeHost:
                 return await HOST.get().poll(arguments)
             case "pollable.ready":
                 return arguments[0].ready()
+            case "now":
+                return round(trio.current_time() * 1e9)
+            case "subscribe-duration":
+                return Deadline(trio.current_time() + arguments[0] / 1e9)
         return await HOST.get().call(*SHORT[name], *arguments)
 
     def drop(self, handle: Any, /) -> None:
@@ -122,7 +154,10 @@ def native_main(case: Case) -> Callable[[list[str]], Awaitable[str]]:
     """The case as an inferlet's `main`."""
 
     async def main(arguments: list[str]) -> str:
-        return as_text(await case.body(Guest(NativeHost(), arguments[1:])))
+        try:
+            return as_text(await case.body(Guest(NativeHost(), arguments[1:])))
+        except Refusal as refusal:
+            raise Failure(str(refusal)) from None
 
     return main
 
@@ -221,8 +256,24 @@ def ran(name: str, caller: str) -> Run:
     return Run(ending, frozenset(RECORDER.calls))
 
 
-def all_runs(names: Iterable[str], caller: str) -> dict[str, Run]:
-    return {name: ran(name, caller) for name in names}
+def calls_of(name: str, caller: str, *, wasi: bool = True) -> str:
+    """The functions that a case called, in short form; an exclamation mark where one trapped."""
+    outcomes: dict[str, str] = {}
+    for interface, function, outcome in sorted(ran(name, caller).calls):
+        if wasi or interface not in WASI:
+            outcomes[short(function)] = "!" if outcome == "trap" else ""
+    return " ".join(sorted(function + mark for function, mark in outcomes.items()))
+
+
+def record() -> dict[str, dict[str, str]]:
+    """What each case called, by the kind of component that ran it."""
+    return {"Python": {name: entry(name, "Python") for name in ALONE}}
+
+
+def entry(name: str, caller: str) -> str:
+    """A case in the record."""
+    completed = ran(name, caller).ending.event.code is EventCode.COMPLETED
+    return f"{'returned' if completed else 'trapped'}: {calls_of(name, caller)}"
 
 
 _NEUTRAL = {"string": "", "bool": False, "list<u8>": b""}
@@ -230,7 +281,7 @@ _NEUTRAL = {"string": "", "bool": False, "list<u8>": b""}
 
 def nothing_of(interface: str, function: str) -> Any:
     """What a function that does nothing returns: an empty value of its type."""
-    kind = SIGNATURES[interface][function].result
+    kind = RESULTS[interface][function]
     if kind == "" or kind.startswith("option<"):
         return None
     if kind == "pollable":

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from cases import CASES, Guest, as_text  # type: ignore[import-not-found]  # beside it there
+from cases import CASES, Guest, Refusal, as_text  # type: ignore[import-not-found]  # beside it there
+from componentize_py_types import Err
 from wit_world import exports
 from wit_world.imports import (
     evolve,
@@ -14,6 +15,7 @@ from wit_world.imports import (
     inferlet_core_common,
     kvs,
     message,
+    monotonic_clock,
     poll,
     runtime,
     tokenize,
@@ -31,6 +33,7 @@ MODULES = (
     image,
     ext,
     poll,
+    monotonic_clock,
 )
 
 
@@ -75,3 +78,5 @@ class Run(exports.Run):  # type: ignore[misc]  # generated when it is built
             body.__await__().send(None)
         except StopIteration as end:
             runtime.set_return(as_text(end.value))
+        except Refusal as refusal:
+            raise Err(str(refusal)) from None

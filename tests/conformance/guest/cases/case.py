@@ -82,11 +82,17 @@ class Guest:
         await self.do("output-distributions", built, indices, 1.0, 3)
         result = await self.run(built)
         found = await self.do("forward-pass-result.get-distributions", result)
+        self.drop(result)
+        self.drop(built)
         return [list(ids) for ids, _ in found]
 
     async def fed(self, queue: Any, tokens: list[int], pages: list[int], length: int) -> list[int]:
         """Run `tokens` into the last slots of `length`; the top tokens after the last one."""
         return await self.last_of(await self.a_pass(queue, tokens, pages, length), len(tokens) - 1)
+
+
+class Refusal(Exception):
+    """A case's `run` returns an error with this text."""
 
 
 Body: TypeAlias = Callable[[Guest], Awaitable[Any]]
@@ -101,7 +107,7 @@ class Case:
     returns: Any = None
     """What the body returns, as JSON knows it."""
     traps: str = ""
-    """The text of the Exception event, if the case is to trap."""
+    """The text of the Exception event, if the case is to trap or to fail."""
     messages: tuple[str, ...] = ()
     """What the client is told."""
     blobs: tuple[bytes, ...] = ()
@@ -114,6 +120,8 @@ class Case:
     """Of the simulated model, other than usual."""
     limits: dict[str, int] = field(default_factory=dict)
     step_tokens: int = 512
+    alone: bool = True
+    """Whether it runs in an engine of its own, rather than as a part of a test with several."""
 
 
 CASES: dict[str, Case] = {}

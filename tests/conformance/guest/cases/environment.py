@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .case import PAGE, Guest, case
+from .case import PAGE, Guest, Refusal, case
 
 
 @case(returns=["0.2.0", True, ["instance_facts", "a", "b c"]], arguments=("a", "b c"))
@@ -24,6 +24,13 @@ async def return_value_is_the_last_that_was_set(guest: Guest) -> Any:
     """Contract X0."""
     await guest.do("set-return", "the first")
     return "the last one"
+
+
+@case(traps="exactly this text")
+async def error_that_run_returns_is_the_exception(guest: Guest) -> Any:
+    """Contract X0, G3."""
+    await guest.do("set-return", "nobody sees this")
+    raise Refusal("exactly this text")
 
 
 @case(returns=[["simulated", "second"], None, ["simulated", "second"], ["simulated"], []])
@@ -213,6 +220,17 @@ async def poll_gives_every_ready_index(guest: Guest) -> Any:
     first = await guest.do("poll", [ready, pending, ready])
     state = await guest.do("pollable.ready", ready)
     return [list(first), state, list(await guest.do("poll", [pending, ready]))]
+
+
+@case(returns=[True, False, True, True])
+async def clock_wakes_when_asked(guest: Guest) -> Any:
+    """Contract X9: a pollable of the clock is one like the others."""
+    began = await guest.do("now")
+    pollable = await guest.do("subscribe-duration", 250_000_000)
+    early = await guest.do("pollable.ready", pollable)
+    await guest.do("pollable.block", pollable)
+    slept = await guest.do("now") - began
+    return [began >= 0, early, slept >= 250_000_000, slept < 1_000_000_000]
 
 
 @case(traps="poll: the list of pollables is empty (X9)")
