@@ -7,7 +7,7 @@ pass are consecutive. `int32` and `float32` throughout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import attrs
@@ -236,6 +236,9 @@ class ModelInfo:
     page_size: int
     pages: int
     embedding_slots: int
+    fingerprint: Callable[[], str] = attrs.field(eq=False, repr=False)
+    """Names what makes contents of KV pages valid: weights, settings, page layout. It may read
+    the model's files, so it blocks, and it raises ModelError."""
     adapters: AdapterSupport | None = attrs.field(default=None, eq=False, repr=False)
     """None: the model takes no adapters."""
     traits: tuple[str, ...] = ("input_text", "tokenize", "output_text", "allocate", "forward")

@@ -69,7 +69,10 @@ class EngineConfig:
     """Instances at once: a launch beyond it is refused."""
     max_instances_per_user: int | None = None
     """Of one user: a launch beyond it is refused. None: as many as there may be."""
+    max_store_bytes: int = 256 * MIB
+    """Keys and values of one user in the key-value store: setting one beyond it traps."""
     limits: Limits = attrs.field(factory=Limits)
     scheduling: Scheduling = attrs.field(factory=Scheduling)
     state_path: str | None = None
-    """SQLite file of the key-value store; None keeps it in memory."""
+    """Folder for what outlives the engine: the users' key-value pairs and exported KV pages, made
+    if need be and for one engine at a time. None: both stay in memory and end with the engine."""

@@ -10,6 +10,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import attrs
@@ -19,10 +20,12 @@ from .activity import Activity
 from .actors.batching import Scheduler
 from .actors.broker import Broker
 from .actors.executor import Device, Executor
+from .actors.persistence import StateFolder
 from .actors.store import KeyValues, MemoryKeyValues, SqliteKeyValues, Store
 from .actors.supervisor import Supervisor
 from .batch import Batch, BatchResult, ModelRunner
 from .config import EngineConfig
+from .errors import UsageError
 from .guest.instance import Instance
 from .ids import InstanceId
 from .mailbox import ask, tell
@@ -142,18 +145,16 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """Run an engine for the duration of the context."""
     config = config or EngineConfig()
-    pairs: KeyValues = (
-        SqliteKeyValues(config.state_path) if config.state_path else MemoryKeyValues()
-    )
+    pairs, state = _open_state(config, offload)
     async with trio.open_nursery() as actors:
         start = partial(_start_actor, actors)
         store, store_mailbox = trio.open_memory_channel[StoreMessage](math.inf)
         broker, broker_mailbox = trio.open_memory_channel[BrokerMessage](math.inf)
         supervisor, supervisor_mailbox = trio.open_memory_channel[SupervisorMessage](math.inf)
-        start(Store(store_mailbox, pairs, offload).run)
+        start(Store(store_mailbox, pairs, offload, config.max_store_bytes).run)
         start(Broker(broker_mailbox).run)
         services = tuple(
-            _start_service(index, model, config, start) for index, model in enumerate(models)
+            _start_service(index, model, config, start, state) for index, model in enumerate(models)
         )
 
         common = _Wiring(services, broker, store, supervisor, config, offload)
@@ -181,11 +182,24 @@ async def open_engine(
                     )
 
 
+def _open_state(config: EngineConfig, offload: Offload) -> tuple[KeyValues, StateFolder | None]:
+    """Where pairs and exports are kept. UsageError if the folder cannot be used."""
+    if config.state_path is None:
+        return MemoryKeyValues(), None
+    path = Path(config.state_path)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot keep state in {path}: {error.strerror}") from error
+    return SqliteKeyValues(str(path / "kvs.sqlite")), StateFolder(path, offload)
+
+
 def _start_service(
     index: int,
     model: Device,
     config: EngineConfig,
     start: Callable[[Callable[[], Awaitable[None]]], None],
+    state: StateFolder | None,
 ) -> ModelService:
     """Start a model's executor and scheduler."""
     # The mailbox holds at most what the instances' limits allow; see SchedulerMessage.
@@ -194,8 +208,9 @@ def _start_service(
     executor, batches = trio.open_memory_channel[ExecutorMessage](0)
     activity = Activity()
     start(Executor(batches, model).run)
-    start(Scheduler(mailbox, executor, model.runner.info, activity, config.scheduling).run)
-    return ModelService(index=index, info=model.runner.info, scheduler=scheduler, activity=activity)
+    info = model.runner.info
+    start(Scheduler(mailbox, executor, info, activity, config.scheduling, state).run)
+    return ModelService(index=index, info=info, scheduler=scheduler, activity=activity)
 
 
 @attrs.frozen

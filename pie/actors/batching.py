@@ -42,11 +42,13 @@ from pie.messages import (
 from pie.signals import Deadline, Signal, wait_any
 
 from .commands import Commands
+from .exports import UnknownExport
 from .ledger import Ledger
 from .moves import Moves
 from .packing import Packer
 from .pages import PageTable
 from .passes import PendingCommand
+from .persistence import Persistence, StateFolder
 from .planner import BatchPlanner, Chunk
 from .prediction import StepTime
 from .relocation import Relocation
@@ -87,7 +89,9 @@ class Scheduler:
         info: ModelInfo,
         activity: Activity,
         config: Scheduling,
+        state: StateFolder | None = None,
     ) -> None:
+        """With `state`, exports of KV pages are kept there (R7)."""
         self._mailbox = mailbox
         self._executor = executor
         self._activity = activity
@@ -97,6 +101,7 @@ class Scheduler:
             info.embedding_slots,
             adapter_slots=info.adapters.slots if info.adapters else 0,
             host_pages=info.pages if config.host_pages is None else config.host_pages,
+            keeps_exports=state is not None,
         )
         self._moves = Moves(self._table)
         self._relocation = Relocation(self._moves, executor)
@@ -107,11 +112,20 @@ class Scheduler:
         self._changed = Signal()
         self._settled = Signal()
         self._counters = Counters()
+        self._persistence: Persistence | None = None
+        if state is not None:
+            self._persistence = Persistence(
+                self._table.book, self._relocation, state, info, self._files_changed
+            )
 
     async def run(self) -> None:
         with draining(self._mailbox), self._executor:
+            if self._persistence is not None:
+                await self._persistence.restore()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._form_batches)
+                if self._persistence is not None:
+                    nursery.start_soon(self._persistence.run)
                 async for message in self._mailbox:
                     self._take(message)
                     self._take_waiting()
@@ -121,10 +135,11 @@ class Scheduler:
                 nursery.cancel_scope.cancel()
 
     async def _finish_running(self) -> None:
-        """Nobody is left to talk to: drop what waits, and let a running step end."""
+        """Nobody is left to talk to: drop what waits, let a running step and files be finished."""
         self._ledger.drop_all()
         self._tell_answers()
-        while len(self._planner):
+        self._changed.set()
+        while len(self._planner) or self._busy_with_files():
             self._settled.clear()
             await wait_any((self._settled,))
 
@@ -163,8 +178,9 @@ class Scheduler:
             case ExportPointers(instance, kind, pointers, name, must_be_new):
                 new = must_be_new or not self._table.exported(instance, kind, name)
                 if new:
-                    self._table.export(instance, kind, pointers, name)
-                message.reply.answer(new)
+                    self._table.export(instance, kind, pointers, name, message)
+                else:
+                    message.reply.answer(False)
             case ImportPointers(instance, kind, name, must_exist):
                 if must_exist or self._table.exported(instance, kind, name):
                     self._table.import_(instance, kind, name, message)
@@ -182,7 +198,9 @@ class Scheduler:
     def _tell_answers(self) -> None:
         for answer in self._table.answers():
             asked: Ask[object] = answer.token
-            if answer.error is not None:
+            if _tries(asked) and isinstance(answer.error, UnknownExport):
+                asked.reply.answer(None)
+            elif answer.error is not None:
                 asked.reply.fail(answer.error)
             else:
                 asked.reply.answer(answer.value)
@@ -193,6 +211,9 @@ class Scheduler:
         while True:
             await self._gather()
             await self._commands.clear_stale()
+            if self._persistence is not None and self._table.book.errands:
+                await self._persistence.run_errands()
+                self._tell_answers()
             # Nothing may wait between this and the step: what it brings back has to be in place.
             if self._moves.due() and await self._relocation.make_room(self._ledger.idle()):
                 self._tell_answers()
@@ -204,7 +225,7 @@ class Scheduler:
             step = self._planner.next_step(trio.current_time())
             if step:
                 await self._run_step(step)
-            elif self._moves.stuck() and not self._activity.moving:
+            elif self._moves.stuck() and not (self._activity.moving or self._busy_with_files()):
                 self._give_up_first()
             else:
                 self._changed.clear()
@@ -216,9 +237,18 @@ class Scheduler:
             self._ledger.finish(work)
         self._tell_answers()
 
+    def _busy_with_files(self) -> bool:
+        """Whether an export is on its way to or from its file: pages may yet move out."""
+        return self._persistence is not None and self._persistence.busy
+
+    def _files_changed(self) -> None:
+        self._tell_answers()
+        self._changed.set()
+        self._settled.set()
+
     async def _gather(self) -> None:
         """Wait for the guests that are moving, at most for as long as that can gain."""
-        while not (self._planner.has_work() or self._moves.due()):
+        while not (self._planner.has_work() or self._moves.due() or self._table.book.errands):
             self._changed.clear()
             await wait_any((self._changed,))
         gain = self._step_time.gain_of_waiting(self._activity.moving, self._planner.backlog())
@@ -303,3 +333,8 @@ class Scheduler:
             queued=len(self._planner),
             instances=len(self._ledger),
         )
+
+
+def _tries(question: Ask[Any]) -> bool:
+    """Whether an import may find nothing."""
+    return isinstance(question, ImportPointers) and not question.must_exist

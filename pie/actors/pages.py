@@ -8,17 +8,15 @@ entries hold them, pending passes use them, and a number is reused only when nob
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
-from pie.errors import Closed, GuestError, OutOfResources
+from pie.errors import Closed, OutOfResources
 from pie.ids import InstanceId, Pointer, ResourceKind
 
+from .exports import ExportBook
 from .passes import Pending, PendingCommand, PendingPass, Resource
-from .pools import NAMES, Answer, Export, Pool, Space
+from .pools import NAMES, Answer, Export, ExportKey, Importer, Pool, Space
 from .room import Allocation, Copy, HostPool, Return, Room
-
-ExportKey = tuple[str, ResourceKind, str]
 
 
 class PageTable:
@@ -32,6 +30,7 @@ class PageTable:
         *,
         adapter_slots: int = 0,
         host_pages: int = 0,
+        keeps_exports: bool = False,
     ) -> None:
         self.page_size = page_size
         self.pools = {
@@ -43,8 +42,7 @@ class PageTable:
         self._users: dict[InstanceId, str] = {}
         self._spaces: dict[tuple[InstanceId, ResourceKind], Space] = {}
         self._exports: dict[ExportKey, Export] = {}
-        self._unwritten: dict[ExportKey, Export] = {}
-        """Those of them that wait for passes: the only ones the end of a pass may concern."""
+        self.book = ExportBook(self._exports, self.room, page_size, keeps=keeps_exports)
 
     # ------------------------------------------------------------------ instances
 
@@ -57,12 +55,7 @@ class PageTable:
         """Take back handles, requests and unwritten exports; visible exports stay (R6, R10)."""
         gone = Closed(f"instance {instance} has ended")
         self.room.leave(instance, gone)
-        for key, export in list(self._unwritten.items()):
-            left = [token for importer, token in export.importers if importer == instance]
-            self.room.answers += [Answer(token, error=gone) for token in left]
-            export.importers = [i for i in export.importers if i[0] != instance]
-            if export.owner == instance:
-                self._drop_export(key, "its exporter has ended")
+        self.book.leave(instance, gone)
         self.drop_handles(instance)
         for kind in self.pools:
             del self._spaces[instance, kind]
@@ -98,102 +91,39 @@ class PageTable:
         """Drop handles the instance holds (R2)."""
         space = self._spaces[instance, kind]
         for pointer in pointers:
-            self._reclaim(space.remove(pointer))
+            self.room.reclaim(space.remove(pointer))
         self.room.serve()
-
-    def _reclaim(self, resource: Resource) -> None:
-        if resource.holders or resource.users:
-            return
-        if resource.number is not None:
-            self.pools[resource.kind].give_back(resource.number)
-            resource.number = None
-        if resource.place is not None:
-            self.room.host.give_back(resource.place)
-            resource.place = None
 
     # -------------------------------------------------------------------- exports
 
+    def _key(self, instance: InstanceId, kind: ResourceKind, name: str) -> ExportKey:
+        return self._users[instance], kind, name
+
     def exported(self, instance: InstanceId, kind: ResourceKind, name: str) -> bool:
         """Whether the instance's user has an entry of this name, written or not."""
-        return (self._users[instance], kind, name) in self._exports
+        return self._key(instance, kind, name) in self._exports
 
     def export(
-        self, instance: InstanceId, kind: ResourceKind, pointers: Sequence[Pointer], name: str
+        self,
+        instance: InstanceId,
+        kind: ResourceKind,
+        pointers: Sequence[Pointer],
+        name: str,
+        token: Any = None,
     ) -> None:
-        key = (self._users[instance], kind, name)
-        if key in self._exports:
-            raise GuestError(f"export-resources: the name {name!r} exists already (R6)")
+        """Register an entry. `token` is answered True now, or when a kept entry is on disk."""
         held = self._spaces[instance, kind].held
         resources = [held[pointer] for pointer in pointers]
-        unwritten: set[Pending] = set()
-        for resource in resources:
-            resource.holders += 1
-            unwritten |= self._writers(instance, resource)
-        self._exports[key] = export = Export(instance, resources, unwritten)
-        if unwritten:
-            self._unwritten[key] = export
-
-    def _writers(self, instance: InstanceId, resource: Resource) -> set[Pending]:
-        found: set[Pending] = set()
-        for user, index in resource.users:
-            if user.instance != instance:
-                continue
-            if resource.kind is ResourceKind.KV_PAGE and isinstance(user, PendingPass):
-                _, first, end = user.spans(resource, index, self.page_size)
-                writes = first < end
-            else:
-                writes = user.writes_slot(resource)
-            if writes:
-                found.add(user)
-        return found
+        self.book.add(self._key(instance, kind, name), instance, resources, token)
 
     def import_(self, instance: InstanceId, kind: ResourceKind, name: str, token: Any) -> None:
         """Ask for handles of an export; the answer comes by `answers`."""
-        export = self._exports.get((self._users[instance], kind, name))
-        if export is None:
-            raise GuestError(f"import-resources: nothing is exported as {name!r} (R6)")
-        export.importers.append((instance, token))
-        if not export.unwritten:
-            self._bring_back(instance, export, token)
-
-    def _bring_back(self, instance: InstanceId, export: Export, token: Any) -> None:
-        """Hand out what was exported, when all of it is in the pool again."""
-        if all(resource.place is None for resource in export.resources):
-            self._hand_out(export)
-            return
-        request = Return(
-            instance,
-            self.room.next_arrival(),
-            export.resources[0].kind,
-            export.resources,
-            token=token,
-        )
-        request.then.append(partial(self._hand_out, export))
-        self.room.enqueue(request)
-        self.room.serve()
-
-    def _hand_out(self, export: Export) -> None:
-        for instance, token in export.importers:
-            pointers = tuple(self._spaces[instance, r.kind].add(r) for r in export.resources)
-            self.room.answers.append(Answer(token, pointers))
-        export.importers.clear()
+        space = self._spaces[instance, kind]
+        self.book.import_(self._key(instance, kind, name), Importer(instance, space, token))
 
     def release(self, instance: InstanceId, kind: ResourceKind, name: str) -> None:
         """Drop an entry; an unknown name does nothing."""
-        key = (self._users[instance], kind, name)
-        if key in self._exports:
-            self._drop_export(key, "it was released")
-            self.room.serve()
-
-    def _drop_export(self, key: ExportKey, reason: str) -> None:
-        export = self._exports.pop(key)
-        self._unwritten.pop(key, None)
-        for _, token in export.importers:
-            error = GuestError(f"import-resources: the export {key[2]!r} is gone: {reason} (R6)")
-            self.room.answers.append(Answer(token, error=error))
-        for resource in export.resources:
-            resource.holders -= 1
-            self._reclaim(resource)
+        self.book.release(self._key(instance, kind, name))
 
     def exports(self, instance: InstanceId, kind: ResourceKind) -> list[tuple[str, int]]:
         """The visible names of the instance's user with their sizes, by name."""
@@ -201,7 +131,7 @@ class PageTable:
         return sorted(
             (name, len(export.resources))
             for (owner, of, name), export in self._exports.items()
-            if owner == user and of is kind and not export.unwritten
+            if owner == user and of is kind and export.visible
         )
 
     # --------------------------------------------------------------------- passes
@@ -278,7 +208,8 @@ class PageTable:
             self._release(slot, pending, 0)
         for source, target in pending.copies:
             self._release(source, pending, pending.pages.index(target))
-        self._note_written(pending)
+        self.book.finished(pending)
+        self.room.serve()
 
     def slots(
         self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]
@@ -296,26 +227,12 @@ class PageTable:
         """The command is over, well or not."""
         for slot in command.slots:
             self._release(slot, command, 0)
-        self._note_written(command)
-
-    def _note_written(self, done: Pending) -> None:
-        """Exports that waited for it become visible, or are gone."""
-        for key, export in list(self._unwritten.items()):
-            if done in export.unwritten:
-                export.unwritten.discard(done)
-                self._after_write(key, export, done)
+        self.book.finished(command)
         self.room.serve()
 
     def _release(self, resource: Resource, pending: Pending, index: int) -> None:
         resource.users.pop((pending, index), None)  # a slot may be there by two pointers
-        self._reclaim(resource)
-
-    def _after_write(self, key: ExportKey, export: Export, pending: Pending) -> None:
-        if pending.error is not None:
-            self._drop_export(key, f"a pass that should have written it failed: {pending.error}")
-        elif not export.unwritten:
-            del self._unwritten[key]
-            self._hand_out(export)
+        self.room.reclaim(resource)
 
     # --------------------------------------------------------------------- moving
 
@@ -324,7 +241,7 @@ class PageTable:
         uses, private pages of the `idle`, those of younger instances than the first in line.
         """
         for (_, kind, _), export in self._exports.items():
-            if kind is ResourceKind.KV_PAGE and not export.importers:
+            if kind is ResourceKind.KV_PAGE and not (export.importers or export.saving):
                 yield from (page for page in export.resources if page.private)
         younger = sorted((i for i in self._users if i > first and i not in idle), reverse=True)
         for victim in (*idle, *younger):

@@ -175,6 +175,22 @@ class PendingPass(Pending):
         return visible, max(0, min(first, visible)), visible
 
 
+def writers_of(resource: Resource, instance: InstanceId, page_size: int) -> set[Pending]:
+    """What `instance` has submitted that will change `resource`."""
+    found: set[Pending] = set()
+    for work, index in resource.users:
+        if work.instance != instance:
+            continue
+        if resource.kind is ResourceKind.KV_PAGE and isinstance(work, PendingPass):
+            _, first, end = work.spans(resource, index, page_size)
+            writes = first < end
+        else:
+            writes = work.writes_slot(resource)
+        if writes:
+            found.add(work)
+    return found
+
+
 def spoil(failed: PendingPass, error: PieError, page_size: int) -> None:
     """Note that the slots `failed` should have written hold nothing (F7)."""
     copied = [target for _, target in failed.copies]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from enum import Enum, auto
 from typing import Any
 
 import attrs
@@ -17,6 +18,9 @@ NAMES = {
     ResourceKind.EMBEDDING: "embedding slots",
     ResourceKind.ADAPTER: "adapter slots",
 }
+
+ExportKey = tuple[str, ResourceKind, str]
+"""User, kind, name."""
 
 
 @attrs.define(eq=False)
@@ -77,14 +81,60 @@ class Pool:
         return stale
 
 
+@attrs.frozen(eq=False)
+class Importer:
+    """An instance that wants handles of an export in its `space`."""
+
+    instance: InstanceId
+    space: Space
+    token: Any
+
+
 @attrs.define(eq=False)
 class Export:
     """An export entry; importers wait until the passes that write its pages are done (R6)."""
 
-    owner: InstanceId
+    owner: InstanceId | None
+    """None: it is from an earlier run of the engine."""
     resources: list[Resource]
-    unwritten: set[Pending]
-    importers: list[tuple[InstanceId, Any]] = attrs.field(factory=list)
+    unwritten: set[Pending] = attrs.field(factory=set)
+    importers: list[Importer] = attrs.field(factory=list)
+    """Whoever has asked for handles and has none yet."""
+    exporter: Any = None
+    """The token of an exporter that waits until the entry is on disk (R7)."""
+    kept: bool = False
+    """A file of it exists or is on its way."""
+    saving: bool = False
+    """All is written, but not yet to its file."""
+    away: bool = False
+    """It exists as a file only: its resources have neither number nor place."""
+
+    @property
+    def visible(self) -> bool:
+        return not self.unwritten and not self.saving
+
+    def hand_out(self, importer: Importer) -> list[Answer]:
+        """Handles for an importer, unless the entry has gone, which it has then been told."""
+        if importer not in self.importers:
+            return []
+        self.importers.remove(importer)
+        pointers = tuple(importer.space.add(resource) for resource in self.resources)
+        return [Answer(importer.token, pointers)]
+
+    def turn_away(self, importer: Importer, error: PieError) -> list[Answer]:
+        """`error` for an importer that has not been answered yet."""
+        if importer not in self.importers:
+            return []
+        self.importers.remove(importer)
+        return [Answer(importer.token, error=error)]
+
+
+class Errand(Enum):
+    """What has to happen to the file of an export (R7)."""
+
+    SAVE = auto()
+    LOAD = auto()
+    DELETE = auto()
 
 
 @attrs.frozen

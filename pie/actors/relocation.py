@@ -48,13 +48,32 @@ class Relocation:
 
     async def _out(self, pages: Sequence[Resource]) -> None:
         numbers = [page.number for page in pages if page.number is not None]
-        contents = await ask(self._executor, ReadPages(ints(numbers)))
-        stale = self._moves.table.pools[ResourceKind.KV_PAGE].stale
+        contents = await self._read_pool(numbers)
         for page, number, content in zip(pages, numbers, contents, strict=True):
-            if number in stale:
-                content[:] = 0  # a former owner's, not cleared yet (R3)
             place = self._moves.moved_out(page, number)
             if place is not None:
                 self._contents[place] = content.copy()
                 self.moved_out += 1
         self._moves.table.room.serve()
+
+    async def _read_pool(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
+        contents = await ask(self._executor, ReadPages(ints(numbers)))
+        stale = self._moves.table.pools[ResourceKind.KV_PAGE].stale
+        for number, content in zip(numbers, contents, strict=True):
+            if number in stale:
+                content[:] = 0  # a former owner's, not cleared yet (R3)
+        return contents
+
+    async def read(self, pages: Sequence[Resource]) -> NDArray[np.uint8]:
+        """The contents of pages, wherever each is: [pages, page bytes]. No step may be running."""
+        there = [page.number for page in pages if page.number is not None]
+        read = iter(await self._read_pool(there))
+        parts = [next(read) if page.place is None else self._contents[page.place] for page in pages]
+        return np.stack(parts) if parts else np.zeros((0, 0), dtype=np.uint8)
+
+    def keep(self, places: Sequence[int], contents: NDArray[np.uint8]) -> None:
+        """Put contents from elsewhere, [places, page bytes], where they return from."""
+        self._contents.update(zip(places, contents, strict=bool(places)))
+        host = self._moves.table.room.host
+        for place in [p for p in self._contents if p >= host.capacity and p not in host.extra]:
+            del self._contents[place]  # of an entry that was let go before it returned

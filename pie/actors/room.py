@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from bisect import insort
-from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -17,7 +16,7 @@ from pie.errors import PieError
 from pie.ids import InstanceId, ResourceKind
 
 from .passes import Pending, PendingPass, Resource
-from .pools import Answer, Pool, Space
+from .pools import Answer, Export, Importer, Pool, Space
 
 
 @attrs.define(eq=False)
@@ -26,6 +25,9 @@ class HostPool:
 
     capacity: int
     free: list[int] = attrs.field(init=False)
+    extra: set[int] = attrs.field(factory=set)
+    """Places beyond the capacity: of what came from a file and is on its way to the pool."""
+    _extra_taken: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.free = list(range(self.capacity))
@@ -37,8 +39,18 @@ class HostPool:
     def take(self) -> int:
         return heapq.heappop(self.free)
 
+    def take_extra(self) -> int:
+        """A place that no limit counts and nobody had before."""
+        place = self.capacity + self._extra_taken
+        self._extra_taken += 1
+        self.extra.add(place)
+        return place
+
     def give_back(self, place: int) -> None:
-        heapq.heappush(self.free, place)
+        if place < self.capacity:
+            heapq.heappush(self.free, place)
+        else:
+            self.extra.discard(place)
 
 
 @attrs.define(eq=False)
@@ -124,21 +136,20 @@ class Copy(Request):
 
 @attrs.define(eq=False)
 class Return(Request):
-    """Pages on their way back from host memory, for passes or importers that wait for them."""
+    """Pages on their way back from host memory, for passes that wait for them."""
 
     resources: list[Resource]
-    then: list[Callable[[], None]] = attrs.field(factory=list)
-    token: Any = None
-    """The importer's, if one waits."""
 
     def wanted(self) -> int:
         return sum(resource.place is not None for resource in self.resources)
 
     def grant(self, room: Room) -> None:
-        pool = room.pools[self.kind]
         room.returning.pop(self.instance, None)
-        if self.token is None:
-            room.protected.add(self.instance)
+        room.protected.add(self.instance)
+        self._take_back(room)
+
+    def _take_back(self, room: Room) -> None:
+        pool = room.pools[self.kind]
         for resource in self.resources:
             if resource.place is not None:
                 resource.number = pool.take()
@@ -146,13 +157,25 @@ class Return(Request):
                 room.returned.append((resource.number, resource.place))
                 resource.place = None
                 resource.arrived()
-        for call in self.then:
-            call()
 
     def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
-        answers = [] if self.token is None else [Answer(self.token, error=error)]
         waiting = [work for resource in self.resources for work in resource.awaiting]
-        return answers, list(dict.fromkeys(waiting))
+        return [], list(dict.fromkeys(waiting))
+
+
+@attrs.define(eq=False)
+class Import(Return):
+    """Handles of an export that is not all in the pool."""
+
+    export: Export
+    importer: Importer
+
+    def grant(self, room: Room) -> None:
+        self._take_back(room)
+        room.answers += self.export.hand_out(self.importer)
+
+    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
+        return self.export.turn_away(self.importer, error), []
 
 
 def _age(request: Request) -> tuple[InstanceId, int]:
@@ -179,6 +202,17 @@ class Room:
     def next_arrival(self) -> int:
         self._arrivals += 1
         return self._arrivals
+
+    def reclaim(self, resource: Resource) -> None:
+        """Take back the number and place of a resource that nobody refers to any more."""
+        if resource.holders or resource.users:
+            return
+        if resource.number is not None:
+            self.pools[resource.kind].give_back(resource.number)
+            resource.number = None
+        if resource.place is not None:
+            self.host.give_back(resource.place)
+            resource.place = None
 
     def enqueue(self, request: Request) -> None:
         """Stand in line; the next `serve` may grant it."""
@@ -207,8 +241,8 @@ class Room:
     def refuse_first(self, kind: ResourceKind, error: PieError) -> list[Pending]:
         """Take the first out of a line for good; the passes that this fails."""
         request = self._lines[kind].pop(0)
-        if isinstance(request, Return):
-            self.returning.pop(request.instance, None)
+        if self.returning.get(request.instance) is request:
+            del self.returning[request.instance]
         answers, failed = request.refuse(error)
         self.answers += answers
         return failed

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 import attrs
 import trio
 
-from pie.errors import UsageError
+from pie.errors import LimitExceeded, UsageError
 from pie.mailbox import answering, draining
 from pie.messages import DeleteKey, GetKey, ListKeys, SetKey, StoreMessage
 from pie.offload import Offload
@@ -25,6 +25,10 @@ class KeyValues(Protocol):
     def delete(self, user: str, key: str) -> None: ...
 
     def keys(self, user: str) -> list[str]: ...
+
+    def size(self, user: str) -> int:
+        """Bytes of all keys and values of a user."""
+        ...
 
     def close(self) -> None: ...
 
@@ -46,6 +50,9 @@ class MemoryKeyValues:
 
     def keys(self, user: str) -> list[str]:
         return sorted(self._pairs.get(user, {}))
+
+    def size(self, user: str) -> int:
+        return sum(_size(key, value) for key, value in self._pairs.get(user, {}).items())
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -83,7 +90,12 @@ class SqliteKeyValues:
     def keys(self, user: str) -> list[str]:
         return self._run("SELECT key FROM pairs WHERE user = ? ORDER BY key", user)
 
-    def _run(self, statement: str, *values: str) -> list[str]:
+    def size(self, user: str) -> int:
+        sizes = "LENGTH(CAST(key AS BLOB)) + LENGTH(CAST(value AS BLOB))"
+        (total,) = self._run(f"SELECT TOTAL({sizes}) FROM pairs WHERE user = ?", user)
+        return int(total)
+
+    def _run(self, statement: str, *values: str) -> list[Any]:
         """The first column of what `statement` gives."""
         try:
             return [row[0] for row in self._db.execute(statement, values).fetchall()]
@@ -104,6 +116,9 @@ class Store:
     _mailbox: trio.MemoryReceiveChannel[StoreMessage]
     _pairs: KeyValues
     _offload: Offload
+    _max_user_bytes: int
+    _used: dict[str, int] = attrs.field(factory=dict)
+    """Bytes of the users that have written since the start."""
 
     async def run(self) -> None:
         with draining(self._mailbox), closing(self._pairs):
@@ -116,12 +131,37 @@ class Store:
             case GetKey(user, key):
                 message.reply.answer(await self._offload(self._pairs.get, user, key))
             case SetKey(user, key, value):
-                await self._offload(self._pairs.set, user, key, value)
+                await self._offload(self._set, user, key, value)
                 message.reply.answer(None)
             case DeleteKey(user, key):
-                await self._offload(self._pairs.delete, user, key)
+                await self._offload(self._delete, user, key)
                 message.reply.answer(None)
             case ListKeys(user):
                 message.reply.answer(await self._offload(self._pairs.keys, user))
             case _:
                 assert_never(message)
+
+    def _set(self, user: str, key: str, value: str) -> None:
+        used = self._used_without(user, key) + _size(key, value)
+        if used > self._max_user_bytes:
+            raise LimitExceeded(
+                f"store-set: user {user!r} would have {used} bytes of keys and values, "
+                f"the limit is {self._max_user_bytes} (max_store_bytes)"
+            )
+        self._pairs.set(user, key, value)
+        self._used[user] = used
+
+    def _delete(self, user: str, key: str) -> None:
+        used = self._used_without(user, key)
+        self._pairs.delete(user, key)
+        self._used[user] = used
+
+    def _used_without(self, user: str, key: str) -> int:
+        if user not in self._used:
+            self._used[user] = self._pairs.size(user)
+        value = self._pairs.get(user, key)
+        return self._used[user] - (0 if value is None else _size(key, value))
+
+
+def _size(key: str, value: str) -> int:
+    return len(key.encode()) + len(value.encode())

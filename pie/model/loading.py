@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from pie.errors import ModelError, UsageError
 from .adapter import LoraSupport
 from .checkpoint import Checkpoint
 from .config import PAGE_SIZE, LlamaConfig
+from .fingerprint import fingerprint
 from .llama import Llama
 from .loaders.gguf import load_gguf
 from .loaders.safetensors import load_folder
@@ -77,6 +79,7 @@ def load_runner(
             page_size=PAGE_SIZE,
             pages=default_pages(checkpoint.config) if pages is None else pages,
             embedding_slots=embedding_slots,
+            fingerprint=partial(fingerprint, path, f"float32, {PAGE_SIZE} slots a page"),
             description=checkpoint.description,
             prompt_template=checkpoint.prompt_template,
             stop_tokens=checkpoint.stop_tokens,

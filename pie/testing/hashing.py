@@ -106,6 +106,7 @@ class HashModel:
             page_size=page_size,
             pages=pages,
             embedding_slots=embedding_slots,
+            fingerprint=lambda: f"hash model, pages of {page_size}",
             description="a hash of the visible slots",
             prompt_template=TEMPLATE,
             stop_tokens=("<|im_end|>",),
