@@ -231,6 +231,6 @@ def test_a_step_without_enough_memory_is_lost_and_the_next_one_runs(
     wanted = tiny.run(work).tokens
     with monkeypatch.context() as patched:
         patched.setattr(TorchRunner, "_answer", lambda *_: torch.empty(1 << 60, dtype=torch.uint8))
-        with pytest.raises(PassFailed, match="out of memory: .*allocate"):
+        with pytest.raises(PassFailed, match=r"out of memory: .*allocate"):
             tiny.run(work)
     assert np.array_equal(tiny.run(work).tokens, wanted)

@@ -12,8 +12,8 @@ from pie.ids import Pointer, ResourceKind
 from pie.mailbox import Reply
 from pie.messages import RunCommand
 
+from .builder import PassBuilder
 from .common import Blob, Queue, check_held
-from .forward import PassBuilder
 
 adapter = HostInterface("inferlet:adapter/common")
 

@@ -11,8 +11,8 @@ from pie.guest.instance import Instance
 from pie.ids import Pointer
 
 from .adapter import submit, support_of
+from .builder import PassBuilder
 from .common import Queue
-from .forward import PassBuilder
 
 zo = HostInterface("inferlet:zo/evolve")
 
