@@ -37,7 +37,10 @@ from pie.testing import HashModel, SimulatedModel, simulated_engine
 
 from . import build
 from .guest.cases import CASES, Case, Guest, Refusal, as_text
+from .low_level import C_CASES, WAT, WAT_CASES
 
+KINDS = {"C": C_CASES, "WAT": WAT_CASES}
+"""The cases that are not in Python, by what they are made of."""
 SEED = 1
 PATIENCE_SECONDS = 1000
 """Of virtual time, in which every case must end."""
@@ -162,8 +165,17 @@ def native_main(case: Case) -> Callable[[list[str]], Awaitable[str]]:
     return main
 
 
+def _path_of(kind: str) -> Path:
+    match kind:
+        case "Python":
+            return build.python_guest()
+        case "C":
+            return build.c_guest()
+    return WAT
+
+
 @cache
-def component(path: Callable[[], Path] = build.python_guest) -> WasmProgram:
+def component(kind: str) -> WasmProgram:
     """A guest in a host that preempts by fuel, so that its time is virtual."""
     host = WasmHost(
         INTERFACES,
@@ -171,7 +183,7 @@ def component(path: Callable[[], Path] = build.python_guest) -> WasmProgram:
         cache=build.CACHE / "compiled",
         offload=inline,
     )
-    program: Program = trio.run(host.load, path())
+    program: Program = trio.run(host.load, _path_of(kind))
     return WasmProgram(host, program)
 
 
@@ -206,9 +218,10 @@ async def engine_for(case: Case) -> AsyncIterator[Engine]:
 
 
 async def start(engine: Engine, case: Case, caller: str, user: str = "local") -> Launched:
-    """Launch a case as a "Python" component or as a "native" guest, and talk to it."""
-    arguments = [case.name, *case.arguments]
-    program = component() if caller == "Python" else NativeProgram(native_main(case), INTERFACES)
+    """Launch a case as a component of this kind or as a "native" guest, and talk to it."""
+    arguments = [*case.arguments] if caller == "WAT" else [case.name, *case.arguments]
+    native = caller == "native"
+    program = NativeProgram(native_main(case), INTERFACES) if native else component(caller)
     launched = await engine.launch(program, arguments, user=user, seed=SEED)
     for content in case.sends:
         await engine.send(launched.instance, content)
@@ -248,11 +261,11 @@ class Run:
 @cache
 def ran(name: str, caller: str) -> Run:
     """The one run of a case in this process, on a virtual clock."""
-    if caller == "Python":
-        component()
+    if caller != "native":
+        component(caller)
     RECORDER.calls.clear()
     clock = MockClock(autojump_threshold=0)
-    ending = trio.run(run_alone, CASES[name], caller, clock=clock)
+    ending = trio.run(run_alone, KINDS.get(caller, CASES)[name], caller, clock=clock)
     return Run(ending, frozenset(RECORDER.calls))
 
 
@@ -267,7 +280,8 @@ def calls_of(name: str, caller: str, *, wasi: bool = True) -> str:
 
 def record() -> dict[str, dict[str, str]]:
     """What each case called, by the kind of component that ran it."""
-    return {"Python": {name: entry(name, "Python") for name in ALONE}}
+    kinds = {"Python": ALONE, "C": C_CASES, "WAT": WAT_CASES}
+    return {kind: {name: entry(name, kind) for name in names} for kind, names in kinds.items()}
 
 
 def entry(name: str, caller: str) -> str:

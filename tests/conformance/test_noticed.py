@@ -33,7 +33,7 @@ def ending_without(name: str, function: tuple[str, str]) -> Ending | None:
 
 def is_noticed(function: tuple[str, str]) -> bool:
     """Whether a case that calls the function ends otherwise when it does nothing."""
-    component()
+    component("Python")
     results, traps = conformance.tests_of_functions(conformance.read_record())
     name = short(function[1])
     callers = [case for case in results.get(name, []) + traps.get(name, []) if case in ALONE]
@@ -57,7 +57,7 @@ def test_any_function_that_does_nothing_is_noticed(function: tuple[str, str]) ->
 
 def test_a_silenced_function_is_not_called() -> None:
     """The sweep itself works: without `store-set` there is nothing to read."""
-    component()
+    component("Python")
     ending = ending_without("store_is_read_as_written", ("inferlet:core/kvs", "store-set"))
     assert ending is not None
     assert ending.returned[2] is None

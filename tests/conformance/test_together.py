@@ -26,7 +26,7 @@ def caller(request: pytest.FixtureRequest) -> str:
     """What the guests are made of; a component is loaded before the test's own loop runs."""
     kind: str = request.param
     if kind == "Python":
-        component()
+        component("Python")
     return kind
 
 

@@ -114,6 +114,19 @@ async def samplers_draw_in_slot_order(guest: Guest) -> Any:
     return [len(drawn[0]), drawn[0] != drawn[1], set(drawn[0]) <= set(LETTERS)]
 
 
+@case(returns="utrhp")
+async def greedy_decoding(guest: Guest) -> Any:
+    """Contract S4, S1: one token per pass, the same whatever the guest is made of."""
+    queue, pages = await begin(guest)
+    text, token = "", 65
+    for length in range(1, 6):
+        built = await guest.a_pass(queue, [token], pages, length)
+        await guest.do("output-tokens", built, [0], 0.0)
+        (token,) = await guest.do("forward-pass-result.get-tokens", await guest.run(built))
+        text += chr(token)
+    return text
+
+
 @case(returns=[True, False, True])
 async def masked_slots_are_as_if_they_were_not_there(guest: Guest) -> Any:
     """Contract M1, M2, K3: masked out equals removed, given the same positions."""
