@@ -94,4 +94,5 @@ class Moves:
         failed = room.refuse_first(PAGES, error)
         for work in failed:
             work.error = error
+        room.serve()  # the next may fit
         return failed

@@ -69,7 +69,8 @@ class PageTable:
 
     def holds(self, instance: InstanceId, kind: ResourceKind) -> int:
         """How many resources of a kind the instance has handles of."""
-        return len(self._spaces[instance, kind].held)
+        space = self._spaces.get((instance, kind))
+        return len(space.held) if space else 0  # it may have ended, and an export need a copy
 
     # ----------------------------------------------------------------- allocation
 
@@ -239,15 +240,23 @@ class PageTable:
     def movable(self, first: InstanceId, idle: Sequence[InstanceId]) -> Iterator[Resource]:
         """Pages that may move out for instance `first`, in this order (R5): exports that nobody
         uses, private pages of the `idle`, those of younger instances than the first in line.
+
+        Not what an older one's pass needs, which would ask for it back at once and be first.
         """
         for (_, kind, _), export in self._exports.items():
             if kind is ResourceKind.KV_PAGE and not (export.importers or export.saving):
-                yield from (page for page in export.resources if page.private)
+                yield from (page for page in export.resources if self._may_wait(page, first))
         younger = sorted((i for i in self._users if i > first and i not in idle), reverse=True)
         for victim in (*idle, *younger):
             space = self._spaces.get((victim, ResourceKind.KV_PAGE))
             if space and victim != first and victim not in self.room.protected:
-                yield from (page for page in space.held.values() if page.private)
+                yield from (page for page in space.held.values() if self._may_wait(page, first))
+
+    def _may_wait(self, page: Resource, first: InstanceId) -> bool:
+        needing = {work.instance for work, _ in page.users}
+        return page.private and all(
+            instance > first and instance not in self.room.protected for instance in needing
+        )
 
     # ------------------------------------------------------------------- the shell
 

@@ -36,10 +36,16 @@ class Relocation:
 
         Says whether anything moved. When it returns, all that passes may run with is in place.
         """
-        moved = False
+        moved = await self._back()
         while pages := self._moves.choose(idle):
             await self._out(pages)
+            await self._back()  # first of all: one of them may be chosen to go out again
             moved = True
+        return moved
+
+    async def _back(self) -> bool:
+        """Write back what was granted; says whether there was any."""
+        moved = False
         while returned := self._moves.take_returned():
             contents = np.stack([self._contents.pop(place) for place in returned.values()])
             await ask(self._executor, WritePages(ints(list(returned)), contents))

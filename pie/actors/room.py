@@ -119,7 +119,7 @@ class Copy(Request):
         self.target.arrived()
 
     def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
-        return [], list(dict.fromkeys(self.target.awaiting))
+        return [], _unfinished(self.target.awaiting)
 
     def _unneeded(self) -> bool:
         return self.work.finished and not self.target.holders and not self.target.users
@@ -160,7 +160,7 @@ class Return(Request):
 
     def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
         waiting = [work for resource in self.resources for work in resource.awaiting]
-        return [], list(dict.fromkeys(waiting))
+        return [], [work for work in _unfinished(waiting) if work.instance == self.instance]
 
 
 @attrs.define(eq=False)
@@ -176,6 +176,11 @@ class Import(Return):
 
     def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
         return self.export.turn_away(self.importer, error), []
+
+
+def _unfinished(waiting: list[Pending]) -> list[Pending]:
+    """Each once; some have failed while they waited."""
+    return [work for work in dict.fromkeys(waiting) if not work.finished]
 
 
 def _age(request: Request) -> tuple[InstanceId, int]:

@@ -1,0 +1,497 @@
+"""The page table against a plain model, whatever is done to it (contract R1 to R6, R8, R10)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import attrs
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pie.actors.moves import Moves
+from pie.actors.pages import PageTable
+from pie.actors.passes import PendingPass, Resource, order_by_pages
+from pie.actors.pools import Answer
+from pie.actors.room import Copy
+from pie.errors import Closed, GuestError, OutOfResources, PassFailed
+from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
+
+from .page_model import PAGE, SIZE, Key, PlainExport, PlainPage, PlainTable, value
+from .scheduling import a_pass
+
+SLOT = ResourceKind.EMBEDDING
+KINDS = st.sampled_from([PAGE, PAGE, PAGE, SLOT])
+NAMES = st.sampled_from("ab")
+INSTANCES = 4
+
+
+@attrs.frozen
+class Question:
+    """An allocation or import that is not answered yet."""
+
+    instance: InstanceId
+    kind: ResourceKind
+    wanted: int | PlainExport
+    """How many new ones, or what is imported."""
+
+
+class PageTableMachine(RuleBasedStateMachine):
+    """Does to a table what a scheduler, its guests and its executor do."""
+
+    @initialize(pages=st.integers(2, 8), host_pages=st.integers(0, 8))
+    def start(self, pages: int, host_pages: int) -> None:
+        self.table = PageTable(SIZE, pages, 2, host_pages=host_pages)
+        self.moves = Moves(self.table)
+        self.plain = PlainTable()
+        self.pending: dict[int, PendingPass] = {}
+        self.running: list[PendingPass] = []
+        self.questions: dict[int, Question] = {}
+        self.memory = [[0] * SIZE for _ in range(pages)]
+        self.host: dict[int, list[int]] = {}
+        self.launched = 0
+        self.numbered = 0
+        for user in "uu":
+            self.ask_for(self.open(user), PAGE, pages // 2)
+
+    # Instances
+
+    def number(self) -> int:
+        self.numbered += 1
+        return self.numbered
+
+    def open(self, user: str) -> InstanceId:
+        instance = InstanceId(self.launched)
+        self.launched += 1
+        self.table.open(instance, user)
+        self.plain.open(instance, user)
+        return instance
+
+    @precondition(lambda self: len(self.plain.users) < INSTANCES)
+    @rule(user=st.sampled_from("uuv"))
+    def launch(self, user: str) -> None:
+        self.open(user)
+
+    def any_instance(self, data: st.DataObject) -> InstanceId:
+        return data.draw(st.sampled_from(sorted(self.plain.users)), label="instance")
+
+    @precondition(lambda self: len(self.plain.users) > 2)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """A kill: what runs goes on, all else of the instance is dropped (R10)."""
+        self.close(self.any_instance(data))
+
+    def close(self, instance: InstanceId) -> None:
+        for work in reversed([w for w in self.pending.values() if w.instance == instance]):
+            work.error = Closed("it was killed")
+            if work not in self.running:
+                self.finish(work)
+        self.read_answers()
+        self.plain.close(instance)
+        self.table.close(instance)
+        self.read_answers()
+        assert all(question.instance != instance for question in self.questions.values())
+
+    # What guests call
+
+    @rule(data=st.data(), kind=KINDS, count=st.integers(1, 4))
+    def allocate(self, data: st.DataObject, kind: ResourceKind, count: int) -> None:
+        self.ask_for(self.any_instance(data), kind, count)
+
+    def ask_for(self, instance: InstanceId, kind: ResourceKind, count: int) -> None:
+        token = self.number()
+        held = len(self.plain.spaces[instance, kind])
+        if held + count > self.table.pools[kind].capacity:
+            with pytest.raises(OutOfResources):
+                self.table.allocate(instance, kind, count, token)
+            return
+        self.questions[token] = Question(instance, kind, count)
+        self.table.allocate(instance, kind, count, token)
+        self.read_answers()
+
+    def holders(self, kind: ResourceKind) -> list[InstanceId]:
+        return [instance for instance in self.plain.users if self.plain.spaces[instance, kind]]
+
+    def some_pointers(
+        self, data: st.DataObject, kind: ResourceKind, most: int
+    ) -> tuple[InstanceId, list[Pointer]]:
+        instance = data.draw(st.sampled_from(self.holders(kind)), label="instance")
+        held = st.sampled_from(sorted(self.plain.spaces[instance, kind]))
+        few = st.lists(held, min_size=1, max_size=most, unique=True)
+        return instance, data.draw(few, label="pointers")
+
+    @precondition(lambda self: self.holders(PAGE))
+    @rule(data=st.data())
+    def free(self, data: st.DataObject) -> None:
+        self.free_some(data, PAGE)
+
+    @precondition(lambda self: self.holders(SLOT))
+    @rule(data=st.data())
+    def free_slots(self, data: st.DataObject) -> None:
+        self.free_some(data, SLOT)
+
+    def free_some(self, data: st.DataObject, kind: ResourceKind) -> None:
+        instance, pointers = self.some_pointers(data, kind, 4)
+        self.plain.free(instance, kind, pointers)
+        self.table.free(instance, kind, pointers)
+        self.read_answers()
+
+    @rule(data=st.data())
+    def let_go(self, data: st.DataObject) -> None:
+        """What a guest that has returned does; its passes go on (R10)."""
+        instance = self.any_instance(data)
+        for kind in ResourceKind:
+            self.plain.spaces[instance, kind].clear()
+        self.table.drop_handles(instance)
+        self.read_answers()
+
+    @precondition(lambda self: self.holders(PAGE))
+    @rule(data=st.data(), name=NAMES)
+    def export(self, data: st.DataObject, name: str) -> None:
+        self.export_some(data, PAGE, name)
+
+    @precondition(lambda self: self.holders(SLOT))
+    @rule(data=st.data(), name=NAMES)
+    def export_slots(self, data: st.DataObject, name: str) -> None:
+        self.export_some(data, SLOT, name)
+
+    def export_some(self, data: st.DataObject, kind: ResourceKind, name: str) -> None:
+        instance, pointers = self.some_pointers(data, kind, 2)
+        key = self.plain.users[instance], kind, name
+        if key in self.plain.exports:
+            with pytest.raises(GuestError, match="exists already"):
+                self.table.export(instance, kind, pointers, name)
+            return
+        self.plain.export(instance, key, pointers)
+        self.table.export(instance, kind, pointers, name)
+
+    @rule(data=st.data(), kind=KINDS, name=NAMES)
+    def import_nothing(self, data: st.DataObject, kind: ResourceKind, name: str) -> None:
+        instance = self.any_instance(data)
+        if (self.plain.users[instance], kind, name) not in self.plain.exports:
+            with pytest.raises(GuestError, match="nothing is exported"):
+                self.table.import_(instance, kind, name, 0)
+
+    def an_entry(self, data: st.DataObject) -> tuple[InstanceId, Key]:
+        """One of an export, and an instance that may know it."""
+        users = self.plain.users
+        known = [(i, key) for i in users for key in self.plain.exports if key[0] == users[i]]
+        return data.draw(st.sampled_from(known), label="entry")
+
+    def exports_of_somebody(self) -> bool:
+        return bool({key[0] for key in self.plain.exports} & set(self.plain.users.values()))
+
+    @precondition(exports_of_somebody)
+    @rule(data=st.data())
+    def import_(self, data: st.DataObject) -> None:
+        instance, key = self.an_entry(data)
+        token = self.number()
+        self.questions[token] = Question(instance, key[1], self.plain.exports[key])
+        self.table.import_(instance, key[1], key[2], token)
+        self.read_answers()
+
+    @precondition(exports_of_somebody)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        instance, key = self.an_entry(data)
+        del self.plain.exports[key]
+        self.table.release(instance, key[1], key[2])
+        self.read_answers()
+
+    @precondition(lambda self: self.holders(PAGE))
+    @rule(data=st.data(), last=st.integers(1, SIZE), again=st.booleans())
+    def submit(self, data: st.DataObject, last: int, again: bool) -> None:
+        instance, pages = self.some_pointers(data, PAGE, 3)
+        length = (len(pages) - 1) * SIZE + last
+        n = data.draw(st.integers(1, length), label="inputs")
+        if again and length - n >= SIZE:
+            pages = [pages[0], *pages]  # read twice
+            length += SIZE
+        sequence = self.number()
+        work = PendingPass(
+            sequence=sequence,
+            instance=instance,
+            queue=QueueId(0),
+            priority=Priority.NORMAL,
+            token=None,
+            submitted_at=0.0,
+            number=0,
+            seed=0,
+            work=a_pass([0] * n, pages, length, outputs=()),
+        )
+        self.plain.submit(sequence, instance, pages, length, n)
+        self.pending[sequence] = work
+        self.table.bind(work)
+        order_by_pages(work, SIZE)
+        self.table.use(work)
+        self.read_answers()
+
+    # What an executor does
+
+    def may_start(self) -> list[PendingPass]:
+        """What the next step may contain, if it contains what comes before, too."""
+        chosen: list[PendingPass] = []
+        for work in self.pending.values():
+            if work.ready and all(other in chosen for other in work.along):
+                chosen.append(work)
+        return chosen
+
+    @precondition(lambda self: not self.running and self.may_start())
+    @rule(data=st.data())
+    def begin_step(self, data: st.DataObject) -> None:
+        left = data.draw(st.sets(st.sampled_from(sorted(self.pending)), max_size=3), label="left")
+        chosen: list[PendingPass] = []
+        for work in self.may_start():
+            if work.sequence not in left and all(other in chosen for other in work.along):
+                chosen.append(work)
+        self.begin(chosen)
+
+    def begin(self, step: list[PendingPass]) -> None:
+        """Clear, copy, write, read: as all models do with a batch."""
+        self.write_back()
+        for number in self.table.pools[PAGE].take_stale():
+            self.memory[number] = [0] * SIZE
+        copies = [(at(s), at(t)) for work in step for s, t in work.copies]
+        contents = [list(self.memory[source]) for source, _ in copies]
+        for (_, target), content in zip(copies, contents, strict=True):
+            self.memory[target] = content
+        for work in step:
+            for slot in range(work.work.length - work.inputs, work.work.length):
+                written = self.memory[at(work.pages[slot // SIZE])]
+                written[slot % SIZE] = value(work.sequence, slot)
+        for work in step:
+            for page, cells in zip(work.pages, self.plain.passes[work.sequence].reads, strict=True):
+                content = self.memory[at(page)]
+                for slot, wanted in self.plain.known(cells):
+                    assert content[slot] == wanted, (work.sequence, slot)
+        self.running = step
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def end_step(self, data: st.DataObject) -> None:
+        numbers = [work.sequence for work in self.running]
+        failed = data.draw(st.sets(st.sampled_from(numbers), max_size=1), label="failed")
+        self.end_running(failed)
+
+    def end_running(self, failed: Collection[int] = ()) -> None:
+        for work in list(self.running):
+            self.running.remove(work)
+            if work.sequence in failed:
+                work.error = work.error or PassFailed("on purpose")
+            self.finish(work)
+        self.read_answers()
+
+    @precondition(lambda self: len(self.pending) > len(self.running))
+    @rule(data=st.data())
+    def fail_early(self, data: st.DataObject) -> None:
+        """Passes that would read what is lost fail before they start (F7)."""
+        running = {work.sequence for work in self.running}
+        waiting = sorted(self.pending.keys() - running)
+        work = self.pending[data.draw(st.sampled_from(waiting), label="pass")]
+        work.error = PassFailed("on purpose")
+        self.finish(work)
+        self.read_answers()
+
+    def finish(self, work: PendingPass) -> None:
+        needing = [later for later in work.dependents if work in later.data]
+        work.retire()
+        del self.pending[work.sequence]
+        self.plain.finish(work.sequence, failed=work.error is not None)
+        self.table.finish(work)
+        for later in needing if work.error is not None else []:
+            if later.error is None and isinstance(later, PendingPass):
+                later.error = PassFailed("what it reads is lost")
+                if later not in self.running:
+                    self.finish(later)
+
+    @precondition(lambda self: not self.running and self.moves.due())
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        """Make room for the first in line, as far as that goes (R5)."""
+        self.make_room(data.draw(st.permutations(self.idle()), label="idle"))
+
+    def make_room(self, idle: Sequence[InstanceId]) -> None:
+        self.write_back()
+        moved = 0
+        while pages := self.moves.choose(idle):
+            moved += len(pages)
+            assert moved <= 100, "moves go on for ever"
+            free = len(self.table.pools[PAGE].free)
+            for page in pages:
+                number = at(page)
+                stale = number in self.table.pools[PAGE].stale
+                place = self.moves.moved_out(page, number)
+                assert place is not None, "no step runs and no message came between"
+                self.host[place] = [0] * SIZE if stale else list(self.memory[number])
+            assert len(self.table.pools[PAGE].free) == free + len(pages)
+            self.table.room.serve()
+            self.write_back()
+        self.read_answers()
+
+    def write_back(self) -> None:
+        for number, place in self.moves.take_returned().items():
+            self.memory[number] = self.host.pop(place)
+
+    def idle(self) -> list[InstanceId]:
+        busy = {work.instance for work in self.pending.values()} | self.table.room.askers()
+        return [instance for instance in self.plain.users if instance not in busy]
+
+    @precondition(lambda self: not self.running and self.moves.stuck() and not self.may_start())
+    @rule()
+    def give_up(self) -> None:
+        """Nothing runs and nothing can move out: the first in line will never be served (R5)."""
+        self.make_room(self.idle())
+        if self.moves.stuck() and not self.may_start():
+            for work in self.moves.refuse_first():
+                assert isinstance(work, PendingPass)
+                self.finish(work)
+            self.read_answers()
+
+    # What must be true
+
+    def read_answers(self) -> None:
+        for answer in self.table.answers():
+            assert answer.token in self.questions, "answered twice"
+            self.read_answer(answer, self.questions.pop(answer.token))
+
+    def read_answer(self, answer: Answer, question: Question) -> None:
+        wanted = question.wanted
+        gone = isinstance(wanted, PlainExport) and wanted not in self.plain.exports.values()
+        if answer.error is not None:
+            assert isinstance(answer.error, GuestError if gone else Closed | OutOfResources)
+            return
+        assert not gone
+        if isinstance(wanted, PlainExport):
+            assert not wanted.unwritten
+            pages = wanted.pages
+        else:
+            pages = [PlainPage() for _ in range(wanted)]
+        pointers = [self.plain.add(question.instance, question.kind, page) for page in pages]
+        assert answer.value == tuple(pointers)
+
+    @invariant()
+    def virtual_ids_and_entries_are_the_plain_ones(self) -> None:
+        pairs = []
+        for place, held in self.plain.spaces.items():
+            found = self.table._spaces[place].held
+            assert found.keys() == held.keys()
+            pairs += [(found[pointer], page) for pointer, page in held.items()]
+        assert self.table._exports.keys() == self.plain.exports.keys()
+        for key, export in self.plain.exports.items():
+            resources = self.table._exports[key].resources
+            pairs += zip(resources, export.pages, strict=True)
+        one_to_one = set(pairs)
+        assert len({resource for resource, _ in one_to_one}) == len(one_to_one)
+        assert len({page for _, page in one_to_one}) == len(one_to_one)
+        for resource, page in one_to_one:
+            assert resource.holders == self.plain.references(page)
+        for instance, user in self.plain.users.items():
+            for kind in ResourceKind:
+                assert self.table.exports(instance, kind) == self.plain.visible(user, kind)
+
+    def resources(self) -> set[Resource]:
+        """Everything that handles, entries and passes refer to."""
+        held = {r for space in self.table._spaces.values() for r in space.held.values()}
+        held |= {r for export in self.table._exports.values() for r in export.resources}
+        for work in self.pending.values():
+            held |= {*work.pages, *(source for source, _ in work.copies)}
+        return held
+
+    @invariant()
+    def numbers_add_up(self) -> None:
+        """Every number and place is free or somebody's, and nobody's twice."""
+        self.table.check()
+        found = self.resources()
+        for kind, pool in self.table.pools.items():
+            numbers = [r.number for r in found if r.kind is kind and r.number is not None]
+            assert sorted([*numbers, *pool.free]) == list(range(pool.capacity))
+        host = self.table.room.host
+        places = [r.place for r in found if r.place is not None]
+        places += [place for _, place in self.table.room.returned]
+        assert sorted([*places, *host.free]) == list(range(host.capacity))
+
+    @invariant()
+    def users_are_the_pending_passes(self) -> None:
+        uses: dict[Resource, set[tuple[object, int]]] = {}
+        writers: dict[Resource, int] = {}
+        for work in self.pending.values():
+            for index, page in enumerate(work.pages):
+                uses.setdefault(page, set()).add((work, index))
+                writers[page] = writers.get(page, 0) + (index >= work.first_written(SIZE))
+            for source, target in work.copies:
+                uses.setdefault(source, set()).add((work, work.pages.index(target)))
+        for resource in self.resources():
+            assert resource.users.keys() == uses.get(resource, set())
+            assert resource.writers == writers.get(resource, 0)
+
+    @invariant()
+    def the_line_is_by_age_and_its_first_does_not_fit(self) -> None:
+        for kind, line in self.table.room._lines.items():
+            ages = [(request.instance, request.arrival) for request in line]
+            assert ages == sorted(ages)
+            if line:
+                assert line[0].wanted() > len(self.table.pools[kind].free)
+            for request in line:
+                if not isinstance(request, Copy):
+                    assert request.instance in self.plain.users
+
+    def teardown(self) -> None:
+        """Everything comes to an end, and then everything is free."""
+        if not hasattr(self, "table"):
+            return
+        self.end_running()
+        self.run_to_the_end()
+        for instance in list(self.plain.users):
+            self.close(instance)
+        for user in "uv":
+            last = self.open(user)
+            for kind in ResourceKind:
+                for name, _ in self.table.exports(last, kind):
+                    self.table.release(last, kind, name)
+            self.table.close(last)
+        self.write_back()
+        assert not self.questions
+        assert self.table.waiting() == 0
+        assert all(len(pool.free) == pool.capacity for pool in self.table.pools.values())
+        assert len(self.table.room.host.free) == self.table.room.host.capacity
+
+    def run_to_the_end(self) -> None:
+        """Step, move, and give up on who cannot go on, until nobody waits for a pass or page."""
+        while self.pending or self.moves.stuck():
+            before = len(self.pending), self.table.waiting()
+            self.make_room(self.idle())
+            if step := self.may_start():
+                self.begin(step)
+                self.end_running()
+            elif self.moves.stuck():
+                self.give_up()
+            assert (len(self.pending), self.table.waiting()) < before, "nothing can go on"
+
+
+def at(page: Resource) -> int:
+    assert page.number is not None, "a page in a step has a place"
+    return page.number
+
+
+def run_machine(examples: int, steps: int) -> None:
+    run_state_machine_as_test(
+        PageTableMachine,
+        settings=settings(max_examples=examples, stateful_step_count=steps, deadline=None),
+    )
+
+
+def test_any_sequence_of_calls_does_what_the_plain_table_does() -> None:
+    run_machine(250, 40)
+
+
+@pytest.mark.long
+def test_any_sequence_of_calls_does_what_the_plain_table_does_at_length() -> None:
+    run_machine(10_000, 60)
