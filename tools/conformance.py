@@ -154,9 +154,9 @@ def render(record: Record) -> str:
     """The report."""
     results, traps = tests_of_functions(record)
     callers = callers_of(record)
-    counts = ", ".join(f"{len(cases)} cases in {kind}" for kind, cases in record.items())
+    counts = ", ".join(f"{len(cases)} in {kind}" for kind, cases in record.items())
     total = sum(map(len, functions().values()))
-    lines = [_HEADER, f"{total} functions, {len(rules())} rules; {counts}.\n\n## Functions\n"]
+    lines = [_HEADER, f"{total} functions, {len(rules())} rules; cases: {counts}.\n\n## Functions"]
     for interface, names in functions().items():
         lines.append(f"\n### {interface}\n\n| function | results | traps | called by |")
         lines.append("|---|---|---|---|")
@@ -165,7 +165,7 @@ def render(record: Record) -> str:
             f"| {', '.join(callers.get(name, []))} |"
             for name in names
         ]
-    lines.append("\n## Rules\n")
+    lines.append("\n## Rules")
     tests = tests_of_rules()
     for group, title in PARTS.items():
         lines += [f"\n### {group}: {title}\n", "| rule | tests |", "|---|---|"]

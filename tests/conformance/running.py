@@ -1,12 +1,10 @@
-"""Runs the cases on simulated engines, as components and natively, and records every host call.
+"""Runs the cases on simulated engines, as components and natively.
 
 What is recorded of a case is which host functions its guest called and whether they trapped.
 """
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,11 +20,6 @@ from trio.testing import MockClock
 
 from pie.config import EngineConfig, Limits, Scheduling
 from pie.engine import Engine
-from pie.errors import PieError
-from pie.guest.host import HostFunction, HostInterface, Wait
-from pie.guest.interfaces import ALL
-from pie.guest.interfaces._signatures import SIGNATURES
-from pie.guest.wasi import interfaces_of_wasi
 from pie.guest.wasm import Fuel, Program, WasmHost
 from pie.ids import EventCode
 from pie.messages import BlobSent, Event, Launched
@@ -38,6 +31,7 @@ from pie.testing import HashModel, SimulatedModel, simulated_engine
 from . import build
 from .guest.cases import CASES, Case, Guest, Refusal, as_text
 from .low_level import C_CASES, WAT, WAT_CASES
+from .recording import INTERFACES, RECORDER, SHORT, WASI, short
 
 KINDS = {"C": C_CASES, "WAT": WAT_CASES}
 """The cases that are not in Python, by what they are made of."""
@@ -46,90 +40,7 @@ PATIENCE_SECONDS = 1000
 """Of virtual time, in which every case must end."""
 
 
-@attrs.define
-class Recorder:
-    """What guests called, and how it went: "ok" or "trap" for (interface, function)."""
-
-    calls: set[tuple[str, str, str]] = attrs.field(factory=set)
-    silenced: tuple[str, str] | None = None
-    """A function that does nothing for now, for the sweep that wants to see it noticed."""
-
-    def wrap(self, interface: HostInterface) -> HostInterface:
-        """`interface` with each function recorded."""
-        functions = {
-            name: attrs.evolve(function, implementation=self._recorded(interface.name, function))
-            for name, function in interface.functions.items()
-        }
-        return HostInterface(interface.name, functions)
-
-    def _recorded(self, interface: str, function: HostFunction) -> Callable[..., Any]:
-        key = (interface, function.name)
-
-        @functools.wraps(function.implementation)
-        def call(*arguments: Any) -> Any:
-            if self.silenced == key:
-                return nothing_of(*key)
-            try:
-                value = function.implementation(*arguments)
-            except PieError:
-                self.calls.add((*key, "trap"))
-                raise
-            if isinstance(value, Wait):
-                return Wait(value.pollables, functools.partial(self._settled, key, value))
-            if inspect.iscoroutine(value):
-                return self._awaited(key, value)
-            self.calls.add((*key, "ok"))
-            return value
-
-        return call
-
-    def _settled(self, key: tuple[str, str], wait: Wait) -> Any:
-        try:
-            value = wait.result and wait.result()
-        except PieError:
-            self.calls.add((*key, "trap"))
-            raise
-        self.calls.add((*key, "ok"))
-        return value
-
-    async def _awaited(self, key: tuple[str, str], value: Awaitable[Any]) -> Any:
-        self.calls.add((*key, "ok"))
-        return await value
-
-
-RECORDER = Recorder()
-WASI = {
-    "wasi:io/poll": {
-        "[method]pollable.ready": "bool",
-        "[method]pollable.block": "",
-        "poll": "list<u32>",
-    },
-    "wasi:clocks/monotonic-clock": {"now": "u64", "subscribe-duration": "pollable"},
-}
-"""The functions of WASI that are in `wit/`, and what they return."""
-RESULTS = {
-    interface: {name: signature.result for name, signature in functions.items()}
-    for interface, functions in SIGNATURES.items()
-} | WASI
-"""The type that each function of `wit/` returns, as WIT text."""
-INTERFACES = [
-    RECORDER.wrap(interface)
-    for interface in (*ALL, *interfaces_of_wasi(simulated=True))
-    if interface.name in RESULTS
-]
-
-
-def short(function: str) -> str:
-    """A function's name as cases write it."""
-    return function.removeprefix("[method]").removeprefix("[constructor]")
-
-
 ALONE = [name for name, case in CASES.items() if case.alone]
-SHORT = {
-    short(name): (interface, name)
-    for interface, functions in SIGNATURES.items()
-    for name in functions
-}
 
 
 class NativeHost:
@@ -288,33 +199,3 @@ def entry(name: str, caller: str) -> str:
     """A case in the record."""
     completed = ran(name, caller).ending.event.code is EventCode.COMPLETED
     return f"{'returned' if completed else 'trapped'}: {calls_of(name, caller)}"
-
-
-_NEUTRAL = {"string": "", "bool": False, "list<u8>": b""}
-
-
-def nothing_of(interface: str, function: str) -> Any:
-    """What a function that does nothing returns: an empty value of its type."""
-    kind = RESULTS[interface][function]
-    if kind == "" or kind.startswith("option<"):
-        return None
-    if kind == "pollable":
-        return Ready()
-    if kind.startswith("tuple<"):
-        return [], []
-    if kind in _NEUTRAL:
-        return _NEUTRAL[kind]
-    if kind.startswith("list<"):
-        return []
-    return 0 if kind in ("u32", "u64") else Hollow()
-
-
-class Hollow:
-    """A resource that nothing can be done with."""
-
-
-class Ready:
-    """A pollable that has nothing to wait for."""
-
-    def ready(self) -> bool:
-        return True

@@ -9,7 +9,8 @@ from trio.testing import MockClock
 from tools import conformance
 
 from .guest.cases import CASES
-from .running import ALONE, RECORDER, RESULTS, Ending, component, ran, run_alone, short
+from .recording import RECORDER, RESULTS, short
+from .running import ALONE, Ending, component, ran, run_alone
 
 FUNCTIONS = [(interface, name) for interface, names in RESULTS.items() for name in names]
 QUICK = [

@@ -7,7 +7,8 @@ import pytest
 from tools import conformance
 
 from .guest.cases import CASES
-from .running import ALONE, RESULTS, calls_of, record, short
+from .recording import RESULTS, short
+from .running import ALONE, calls_of, record
 
 
 def test_the_record_is_what_runs() -> None:

@@ -93,13 +93,13 @@ async def test_two_users_do_not_meet(caller: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.traps])
-async def test_a_trap_disturbs_nobody(name: str) -> None:
-    """Contract G1: it ends that guest alone, and nothing of it is left."""
+async def test_a_trap_disturbs_nobody(name: str, caller: str) -> None:
+    """Contract G1, R10: it ends that guest alone, and nothing of it is left."""
     beside = CASES["bystander"]
     expected = (await run_alone(beside, "native")).returned
     async with engine_for(CASES[name]) as engine:
         other = await start(engine, beside, "native")
-        ending = await end_of(await start(engine, CASES[name], "native"))
+        ending = await end_of(await start(engine, CASES[name], caller))
         assert ending.event == Event(EventCode.EXCEPTION, CASES[name].traps)
         assert (await end_of(other)).returned == expected
 
