@@ -129,6 +129,8 @@ class Scheduler:
                 async for message in self._mailbox:
                     self._take(message)
                     self._take_waiting()
+                    if self._persistence is not None:
+                        self._persistence.pass_on()
                     self._tell_answers()
                     self._changed.set()
                 await self._finish_running()

@@ -63,19 +63,26 @@ class Persistence:
         for header in await offload(self._folder.scan):
             self._book.restore(header.user, header.name, header.pages)
 
-    async def run_errands(self) -> None:
-        """Read the pages that have to be saved, and pass all errands on. No step may be running."""
+    def pass_on(self) -> None:
+        """Begin the errands that need no page; those behind one that does wait for it."""
         errands = self._book.errands
-        while errands:
-            # Taken out at the end: until then it counts as something to be done.
-            errand, key, export = errands[0]
-            if errand is Errand.SAVE:
-                await self._read(key, export)
-            elif errand is Errand.LOAD:
+        while errands and errands[0][0] is not Errand.SAVE:
+            errand, key, export = errands.pop(0)
+            if errand is Errand.LOAD:
                 self._jobs.append(partial(self._load, key, export))
             else:
                 self._jobs.append(partial(self._delete, key))
-            errands.pop(0)
+        self._arrived.set()
+
+    async def run_errands(self) -> None:
+        """Read the pages that have to be saved, and begin all errands. No step may be running."""
+        errands = self._book.errands
+        while errands:
+            self.pass_on()
+            if errands:
+                _, key, export = errands[0]
+                await self._read(key, export)
+                errands.pop(0)  # only now: until then it counts as something to be done
         self._arrived.set()
 
     async def _read(self, key: ExportKey, export: Export) -> None:

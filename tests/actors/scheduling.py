@@ -12,6 +12,7 @@ import trio
 from pie.activity import Activity, Mover
 from pie.actors.batching import Scheduler
 from pie.actors.executor import Device, Executor
+from pie.actors.persistence import StateFolder
 from pie.batch import Batch, BatchResult
 from pie.config import Scheduling
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
@@ -98,6 +99,7 @@ async def scheduler_bench(
     run: RunModel | Device | None = None,
     ageing_seconds: float = 2.0,
     host_pages: int = 0,
+    state: StateFolder | None = None,
 ) -> AsyncIterator[Bench]:
     """Run a scheduler and its executor; check the page table at the end."""
     model = model or HashModel()
@@ -107,7 +109,7 @@ async def scheduler_bench(
     config = Scheduling(
         step_tokens=step_tokens, ageing_seconds=ageing_seconds, host_pages=host_pages
     )
-    scheduler = Scheduler(mailbox, executor, model.info, activity, config)
+    scheduler = Scheduler(mailbox, executor, model.info, activity, config, state)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Executor(batches, _device(model, run)).run)
         nursery.start_soon(scheduler.run)
