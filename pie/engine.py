@@ -187,11 +187,13 @@ def _open_state(config: EngineConfig, offload: Offload) -> tuple[KeyValues, Stat
     if config.state_path is None:
         return MemoryKeyValues(), None
     path = Path(config.state_path)
+    exports = path / "exports"
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (path, exports):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot keep state in {path}: {error.strerror}") from error
-    return SqliteKeyValues(str(path / "kvs.sqlite")), StateFolder(path, offload)
+        raise UsageError(f"cannot keep state in {folder}: {error.strerror}") from error
+    return SqliteKeyValues(str(path / "kvs.sqlite")), StateFolder(exports, offload)
 
 
 def _start_service(

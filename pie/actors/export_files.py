@@ -83,9 +83,9 @@ class ExportFolder:
     fingerprint: str
 
     @staticmethod
-    def open(state: Path, model: str, fingerprint: str) -> ExportFolder:
-        """The folder of a model below `state`. UsageError if it cannot be made."""
-        path = state / "exports" / hashlib.sha256(model.encode()).hexdigest()[:32]
+    def open(exports: Path, model: str, fingerprint: str) -> ExportFolder:
+        """The folder of a model below `exports`. UsageError if it cannot be made."""
+        path = exports / hashlib.sha256(model.encode()).hexdigest()[:32]
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

@@ -30,7 +30,7 @@ from .relocation import Relocation
 
 @attrs.frozen
 class StateFolder:
-    """Where kept exports are, and how their files are reached without holding up the loop."""
+    """Where the exports of all models are, and how to reach files without holding up the loop."""
 
     path: Path
     offload: Offload
