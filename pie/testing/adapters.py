@@ -67,6 +67,11 @@ class HashAdapters:
         match command:
             case DownloadAdapter():
                 return held.data
+            case UpdateAdapter() if held.population_size is None:
+                raise PassFailed(
+                    f"update-adapter: slot {command.slot} holds an uploaded adapter; "
+                    "initialize-adapter starts a strategy (X8)"
+                )
             case UpdateAdapter(scores=scores, seeds=seeds):
                 if not len(scores) == len(seeds) == held.population_size:
                     raise PassFailed(

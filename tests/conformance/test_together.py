@@ -80,6 +80,18 @@ async def test_pages_in_use_stay_and_who_needs_them_waits(caller: str) -> None:
         assert await importer.returned() == [[0, 1], [], True, True]
 
 
+async def test_what_can_never_fit_ends_at_once_with_both_numbers(caller: str) -> None:
+    """Contract R5, G3: event 5, and for nobody but the one that asked."""
+    asker = dataclasses.replace(CASES["asker_for_too_many_pages"], model={"pages": 8})
+    async with engine_for(asker) as engine:
+        beside = await start(engine, CASES["bystander"], caller)
+        event = (await end_of(await start(engine, asker, caller))).event
+        assert event.code is EventCode.OUT_OF_RESOURCES
+        assert "holds 2" in event.text
+        assert "7 more" in event.text
+        assert (await end_of(beside)).event.code is EventCode.COMPLETED
+
+
 async def test_two_users_do_not_meet(caller: str) -> None:
     """Contract X3, X4, X7, R3, R6: exports, keys, topics, instances, and what was in a slot."""
     first = dataclasses.replace(CASES["user_with_traces"], keeps=1)

@@ -243,7 +243,7 @@ def check_name(instance: Instance, name: str, call: str) -> None:
         raise LimitExceeded(f"{call}: a name of {size} bytes, the limit is {limit}")
 
 
-def _check_count(instance: Instance, count: int, call: str) -> None:
+def check_count(instance: Instance, count: int, call: str) -> None:
     limit = instance.limits.max_handles
     if count > limit:
         raise LimitExceeded(f"{call}: {count} pointers, the limit is {limit}")
@@ -311,7 +311,7 @@ def export_resources(
 ) -> Wait:
     kind = kind_of(queue, resource_type, "export-resources")
     check_name(instance, name, "export-resources")
-    _check_count(instance, len(ptrs), "export-resources")
+    check_count(instance, len(ptrs), "export-resources")
     check_held(instance.holdings(queue.service, kind), ptrs, "export-resources")
     question = ExportPointers(instance.id, kind, tuple(ptrs), name)
     return wait_for(ask_scheduler(queue, question), lambda _: None)
@@ -325,7 +325,7 @@ def holder(
 
     def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
         held.update(pointers)
-        _check_count(instance, len(held), call)
+        check_count(instance, len(held), call)
         return list(pointers)
 
     return hold

@@ -8,13 +8,23 @@ from typing import Any
 import attrs
 
 from pie.batch import Floats
+from pie.errors import GuestError
 from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.ids import Pointer, ResourceKind
 from pie.mailbox import Reply
 from pie.messages import ExportPointers, ImportPointers, RunCommand
 
-from .common import Queue, ask_scheduler, check_held, check_name, holder, kind_of, wait_for
+from .common import (
+    Queue,
+    ask_scheduler,
+    check_count,
+    check_held,
+    check_name,
+    holder,
+    kind_of,
+    wait_for,
+)
 from .tokenize import INLINE_LENGTH, TokenizerHandle
 
 ext = HostInterface("pie:ext/ext")
@@ -43,6 +53,7 @@ def try_export(
 ) -> Wait:
     kind = kind_of(queue, resource_type, "try-export")
     check_name(instance, name, "try-export")
+    check_count(instance, len(ptrs), "try-export")
     check_held(instance.holdings(queue.service, kind), ptrs, "try-export")
     question = ExportPointers(instance.id, kind, tuple(ptrs), name, must_be_new=False)
     return wait_for(ask_scheduler(queue, question))
@@ -50,6 +61,11 @@ def try_export(
 
 @ext.function("read-embeddings")
 def read_embeddings(instance: Instance, queue: Queue, emb_ptrs: list[Pointer]) -> EmbeddingResult:
+    slots = queue.service.info.embedding_slots
+    if len(emb_ptrs) > slots:
+        raise GuestError(
+            f"read-embeddings: {len(emb_ptrs)} slots are more than the {slots} of the model (X10)"
+        )
     held = instance.holdings(queue.service, ResourceKind.EMBEDDING)
     check_held(held, emb_ptrs, "read-embeddings")
     message = RunCommand(

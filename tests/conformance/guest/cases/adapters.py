@@ -123,6 +123,28 @@ async def download_of_an_empty_slot_traps(guest: Guest) -> Any:
     await download(guest, queue, await a_slot(guest, queue))
 
 
+@case(returns=[False, True])
+async def update_of_an_uploaded_adapter_fails(guest: Guest) -> Any:
+    """Contract Q2, X8, F7: it has no noise; the queue says so, and another queue does not."""
+    queue, other = await guest.queue(), await guest.queue()
+    slot = await a_slot(guest, queue)
+    await upload(guest, queue, slot)
+    await guest.do("update-adapter", queue, slot, [1.0], [1], 0.1)
+    return [await guest.settled(queue), await guest.settled(other)]
+
+
+@case(
+    traps="a pass failed and the guest never looked: update-adapter: slot 0 holds an uploaded "
+    "adapter; initialize-adapter starts a strategy (X8)"
+)
+async def failure_that_nobody_met_is_told_at_the_end(guest: Guest) -> Any:
+    """Contract F7: the guest returns without having heard of it."""
+    queue = await guest.queue()
+    slot = await a_slot(guest, queue)
+    await upload(guest, queue, slot)
+    await guest.do("update-adapter", queue, slot, [1.0], [1], 0.1)
+
+
 @case(traps="initialize-adapter: rank 0 is not in 1..64 (X8)")
 async def adapter_without_rank_traps(guest: Guest) -> Any:
     """Contract X8."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .adapters import a_slot, upload
-from .case import ADAPTER, PAGE, Guest, case
+from .case import ADAPTER, PAGE, SLOT, Guest, case
 from .forward import begin
 from .resources import RESOURCE_TYPE_3
 
@@ -39,6 +39,32 @@ async def trying_to_export_an_unknown_pointer_traps(guest: Guest) -> Any:
     """Contract R1, X10."""
     queue, pages = await begin(guest)
     await guest.do("try-export", queue, PAGE, [*pages, 1], "x")
+
+
+@case(limits={"max_handles": 20}, traps="try-export: 21 pointers, the limit is 20")
+async def trying_to_export_too_many_pointers_traps(guest: Guest) -> Any:
+    """Contract R9, X10."""
+    queue, pages = await begin(guest)
+    await guest.do("try-export", queue, PAGE, pages * 21, "x")
+
+
+@case(limits={"max_handles": 20}, traps="export-resources: 21 pointers, the limit is 20")
+async def exporting_too_many_pointers_traps(guest: Guest) -> Any:
+    """Contract R9."""
+    queue, pages = await begin(guest)
+    await guest.do("export-resources", queue, PAGE, pages * 21, "x")
+
+
+@case(
+    model={"embedding_slots": 4},
+    traps="read-embeddings: 5 slots are more than the 4 of the model (X10)",
+)
+async def reading_more_slots_than_the_model_has_traps(guest: Guest) -> Any:
+    """Contract X10: a slot may be listed twice, but not until memory is full."""
+    queue = await guest.queue()
+    slots = list(await guest.do("allocate-resources", queue, SLOT, 1))
+    await guest.do("read-embeddings", queue, slots * 4)
+    await guest.do("read-embeddings", queue, slots * 5)
 
 
 @case(

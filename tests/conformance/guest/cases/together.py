@@ -51,6 +51,13 @@ async def importer_that_releases(guest: Guest) -> Any:
 
 
 @case(alone=False)
+async def asker_for_too_many_pages(guest: Guest) -> Any:
+    queue = await guest.queue()
+    await guest.do("allocate-resources", queue, PAGE, 2)
+    await guest.do("allocate-resources", queue, PAGE, 7)
+
+
+@case(alone=False)
 async def user_with_traces(guest: Guest) -> Any:
     queue = await guest.queue()
     pages = list(await guest.do("allocate-resources", queue, PAGE, 2))

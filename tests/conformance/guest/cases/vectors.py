@@ -112,9 +112,12 @@ async def middle_page_dropped(guest: Guest) -> Any:
     return [dropped == await guest.last_of(built, 0), b == 1]
 
 
-@case(returns=[True] * 5)
+@case(returns=[True] * 6)
 async def draft_tree(guest: Guest) -> Any:
-    """Contract K3, M1, F3: each node of the tree sees its own path, as plain decoding does."""
+    """Contract K3, K4, M1, F3: each node of the tree sees its own path, as plain decoding does.
+
+    Then the path that was accepted is sent again, over the drafts.
+    """
     queue, (tree, plain) = await begin(guest, 2)
     prefix = [65 + index for index in range(10)]
     await guest.fed(queue, prefix, [tree], 10)
@@ -125,10 +128,12 @@ async def draft_tree(guest: Guest) -> Any:
     found = await guest.tops(built, [0, 1, 2, 3, 4])
     await guest.fed(queue, prefix, [plain], 10)
     paths = [[88], [88, 97], [88, 97, 98], [88, 97, 99], [88, 100]]
-    return [
+    same = [
         await guest.fed(queue, path, [plain], 10 + len(path)) == top
         for path, top in zip(paths, found, strict=True)
     ]
+    accepted = await guest.fed(queue, [97, 99, 101], [tree], 14)
+    return [*same, accepted == await guest.fed(queue, [88, 97, 99, 101], [plain], 14)]
 
 
 @case(returns=[True, True, True, True])
