@@ -88,6 +88,10 @@ class Persistence:
     async def _read(self, key: ExportKey, export: Export) -> None:
         if not self._book.current(key, export):
             return
+        if any(page.number is None and page.place is None for page in export.resources):
+            error = PassFailed(f"export {key[2]!r}: a pass that should have filled a page failed")
+            self._book.lost(key, export, error)
+            return
         try:
             contents = await self._relocation.read(export.resources)
         except PassFailed as error:

@@ -72,9 +72,11 @@ class Relocation:
 
     async def read(self, pages: Sequence[Resource]) -> NDArray[np.uint8]:
         """The contents of pages, wherever each is: [pages, page bytes]. No step may be running."""
-        there = [page.number for page in pages if page.number is not None]
-        read = iter(await self._read_pool(there))
-        parts = [next(read) if page.place is None else self._contents[page.place] for page in pages]
+        await self._back()
+        # Messages are taken while we wait: what is where must be known before.
+        away = [None if page.place is None else self._contents[page.place] for page in pages]
+        read = iter(await self._read_pool([p.number for p in pages if p.number is not None]))
+        parts = [next(read) if content is None else content for content in away]
         return np.stack(parts) if parts else np.zeros((0, 0), dtype=np.uint8)
 
     def keep(self, places: Sequence[int], contents: NDArray[np.uint8]) -> None:

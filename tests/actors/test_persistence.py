@@ -28,7 +28,7 @@ from pie.messages import (
     ReleaseExport,
 )
 from pie.offload import inline
-from pie.testing import HashModel
+from pie.testing import HashModel, SimulatedModel
 
 from .scheduling import PAGE, Bench, a_pass, scheduler_bench, tokens_of
 
@@ -548,6 +548,53 @@ async def test_an_importer_that_ends_during_the_load_takes_nothing(tmp_path: Pat
         with pytest.raises(Closed):
             await question.reply.wait()
         assert await continuation(bench, second, await import_(bench, second)) == await expected()
+
+
+async def test_pages_on_their_way_back_are_exported_with_what_they_held(
+    state: StateFolder,
+) -> None:
+    """A pass has asked for them, and they have numbers but not yet their contents."""
+    async with scheduler_bench(HashModel(pages=5), host_pages=5, state=state) as bench:
+        me, other = bench.open(0), bench.open(1)
+        pages = await prefill(bench, me)
+        held = await bench.allocate(other, 5)
+        assert (await bench.stats()).moved_out == 3
+        reading = a_pass([9], pages, len(PREFIX) + 1)
+        exported = ExportPointers(me, PAGE, pages, "prefix")
+        bench.service.tell(FreePointers(other, PAGE, held))
+        work = bench.submit(me, reading)
+        bench.service.tell(exported)
+        await tokens_of(work)
+        assert await exported.reply.wait()
+    async with scheduler_bench(state=state) as bench:
+        me = bench.open()
+        assert await continuation(bench, me, await import_(bench, me)) == await expected()
+
+
+async def test_an_entry_may_be_released_while_its_pages_are_read(state: StateFolder) -> None:
+    """Some were in host memory, and are nobody's when the read is done."""
+    model = HashModel(pages=4)
+    reading = trio.Event()
+
+    class Slow(SimulatedModel):
+        async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
+            if exported:
+                reading.set()
+                await trio.sleep(1)
+            return method(*arguments)
+
+    exported: list[ExportPointers] = []
+    async with scheduler_bench(model, run=Slow(model), host_pages=4, state=state) as bench:
+        me, other = bench.open(0), bench.open(1)
+        pages = await prefill(bench, me)
+        await bench.allocate(other, 3)
+        exported.append(ExportPointers(me, PAGE, pages, "prefix"))
+        bench.service.tell(exported[0])
+        await reading.wait()
+        bench.service.tell(ReleaseExport(me, PAGE, "prefix"))
+        bench.service.tell(FreePointers(me, PAGE, pages))
+        assert await exported[0].reply.wait()
+    assert files(state) == []
 
 
 async def test_pages_in_host_memory_are_exported_from_there(state: StateFolder) -> None:
