@@ -19,7 +19,7 @@ CACHE = ROOT / ".build" / "conformance"
 WIT = [ROOT / "wit", ROOT / "wit" / "ext", HERE / "wit"]
 WORLD = "pie:conformance/guest"
 _SCRIPT = "import sys; from componentize_py import script; sys.exit(script())"
-_TIMEOUT_SECONDS = 300
+_TIMEOUT_SECONDS = 540
 
 
 def python_guest() -> Path:
