@@ -553,22 +553,41 @@ async def test_an_importer_that_ends_during_the_load_takes_nothing(tmp_path: Pat
 async def test_pages_on_their_way_back_are_exported_with_what_they_held(
     state: StateFolder,
 ) -> None:
-    """A pass has asked for them, and they have numbers but not yet their contents."""
-    async with scheduler_bench(HashModel(pages=5), host_pages=5, state=state) as bench:
+    """While a step runs they are granted: they have numbers, but not yet their contents."""
+    async with scheduler_bench(HashModel(pages=7), host_pages=7, state=state) as bench:
         me, other = bench.open(0), bench.open(1)
         pages = await prefill(bench, me)
-        held = await bench.allocate(other, 5)
-        assert (await bench.stats()).moved_out == 3
-        reading = a_pass([9], pages, len(PREFIX) + 1)
-        exported = ExportPointers(me, PAGE, pages, "prefix")
-        bench.service.tell(FreePointers(other, PAGE, held))
-        work = bench.submit(me, reading)
+        assert await bench.service.ask(ExportPointers(me, PAGE, pages, "first"))
+        bench.service.tell(FreePointers(me, PAGE, pages))
+        held = await bench.allocate(other, 7)
+        assert (await bench.stats()).moved_out == PAGES
+        bench.service.tell(FreePointers(other, PAGE, held[1:]))
+        running = bench.submit(other, a_pass([1], held[:1], 1))
+        await wait_all_tasks_blocked()
+        again = await import_(bench, me, "first")
+        exported = ExportPointers(me, PAGE, again, "second")
         bench.service.tell(exported)
-        await tokens_of(work)
+        assert not running.reply.ready()
         assert await exported.reply.wait()
     async with scheduler_bench(state=state) as bench:
         me = bench.open()
-        assert await continuation(bench, me, await import_(bench, me)) == await expected()
+        assert await continuation(bench, me, await import_(bench, me, "second")) == await expected()
+
+
+async def test_a_page_that_was_never_filled_is_no_export(state: StateFolder) -> None:
+    """There was no room for the copy that a pass would have written to."""
+    async with scheduler_bench(HashModel(pages=2), state=state) as bench:
+        me, other = bench.open(0), bench.open(1)
+        (page,) = await bench.allocate(me, 1)
+        await bench.allocate(other, 1)
+        await tokens_of(bench.submit(me, a_pass([1], (page,), 1)))
+        assert await bench.service.ask(ExportPointers(me, PAGE, (page,), "good"))
+        with pytest.raises(OutOfResources):
+            await bench.submit(me, a_pass([1], (page,), 2)).reply.wait()
+        with pytest.raises(PassFailed, match="'bad': a pass that should have filled a page"):
+            await bench.service.ask(ExportPointers(me, PAGE, (page,), "bad"))
+        assert await bench.service.ask(ListExports(me, PAGE)) == [("good", 1)]
+    assert len(files(state)) == 1
 
 
 async def test_an_entry_may_be_released_while_its_pages_are_read(state: StateFolder) -> None:
