@@ -227,14 +227,14 @@ class Scheduler:
             step = self._planner.next_step(trio.current_time())
             if step:
                 await self._run_step(step)
-            elif self._moves.stuck() and not (self._activity.moving or self._busy_with_files()):
+            elif self._moves.hopeless() and not (self._activity.moving or self._busy_with_files()):
                 self._give_up_first()
             else:
                 self._changed.clear()
                 await wait_any((self._changed,))
 
     def _give_up_first(self) -> None:
-        """No step can run, nobody moves and nothing can move out: the first in line ends (R5)."""
+        """No step can run, nobody moves and host memory is full: the first in line ends (R5)."""
         for work in self._moves.refuse_first():
             self._ledger.finish(work)
         self._tell_answers()

@@ -12,6 +12,7 @@ from pie.ids import InstanceId, ResourceKind
 from .pages import PageTable
 from .passes import Pending, PendingPass, Resource
 from .pools import Pool
+from .room import Request
 
 PAGES = ResourceKind.KV_PAGE
 
@@ -28,11 +29,18 @@ class Moves:
 
     def due(self) -> bool:
         """Whether somebody waits for KV pages, or contents have to be written back."""
-        return self.stuck() or bool(self.table.room.returned)
+        return self.table.room.first(PAGES) is not None or bool(self.table.room.returned)
 
-    def stuck(self) -> bool:
-        """Whether somebody waits for KV pages."""
-        return self.table.room.first(PAGES) is not None
+    def hopeless(self) -> bool:
+        """Whether host memory has no room for what would have to move out for the first in line.
+
+        While it has, the first in line waits: whoever shares pages may yet let go.
+        """
+        first = self.table.room.first(PAGES)
+        return first is not None and self._missing(first) > len(self.table.room.host.free)
+
+    def _missing(self, first: Request) -> int:
+        return first.wanted() - len(self._pool.free)
 
     def choose(self, idle: Sequence[InstanceId]) -> list[Resource]:
         """The pages to move out for the first in line, or none if that cannot make room.
@@ -45,7 +53,7 @@ class Moves:
         first = room.first(PAGES)
         if first is None:
             return []
-        missing = first.wanted() - len(self._pool.free)
+        missing = self._missing(first)
         if missing > len(room.host.free):
             return []
         chosen: list[Resource] = []
@@ -88,8 +96,8 @@ class Moves:
         error = OutOfResources(
             f"instance {first.instance} holds {self.table.holds(first.instance, PAGES)} KV pages "
             f"and needs {first.wanted()} more; {len(self._pool.free)} of {self._pool.capacity} are "
-            f"free, and with {room.host.used} of {room.host.capacity} host pages in use nothing "
-            "else can move out"
+            f"free, and with {room.host.used} of {room.host.capacity} host pages in use there is "
+            "no room for what would have to move out"
         )
         failed = room.refuse_first(PAGES, error)
         for work in failed:

@@ -225,3 +225,37 @@ async def test_idle_instances_make_room_before_running_ones() -> None:
         assert (await outcome_of(old)).event.code is EventCode.COMPLETED
 
     assert max(ends) <= 5 + running_tokens + 1
+
+
+async def test_while_host_memory_has_room_a_request_waits_for_those_who_share() -> None:
+    """Contract R5: an importer that idles holds pages that cannot move, but may yet let go."""
+
+    async def share(args: list[str]) -> str:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("s" * 3 * SIZE)
+        await context.flush()
+        await inferlet.host.export_resources(context.queue, 0, context.pointers, "shared")
+        return await inferlet.receive()
+
+    async def use(args: list[str]) -> str:
+        model = await inferlet.get_model()
+        queue = await inferlet.host.create_queue(model.handle)
+        pages = await inferlet.host.import_resources(queue, 0, "shared")
+        await inferlet.receive()
+        await inferlet.host.release_exported(queue, 0, "shared")
+        await inferlet.host.deallocate(queue, 0, pages)
+        return "let go"
+
+    async with simulated_engine(SimulatedModel(HashModel(pages=8))) as engine:
+        owner = await engine.launch(NativeProgram(share))
+        await trio.sleep(1)
+        importer = await engine.launch(NativeProgram(use))
+        await trio.sleep(1)
+        waiting = await engine.launch(NativeProgram(_growing), ["y" * 6 * SIZE])
+        await trio.sleep(1)
+        assert len(await engine.instances()) == 3
+        for instance, text in ((owner, "done"), (importer, "go")):
+            await engine.send(instance.instance, text)
+        assert (await outcome_of(waiting)).event.code is EventCode.COMPLETED
+        assert (await outcome_of(importer)).text == "let go"
+        await _nothing_is_left(engine)
