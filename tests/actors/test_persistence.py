@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import Random
 from typing import TypeVar
 
 import numpy as np
@@ -626,3 +627,68 @@ async def test_pages_in_host_memory_are_exported_from_there(state: StateFolder) 
     async with scheduler_bench(state=state) as bench:
         me = bench.open()
         assert await continuation(bench, me, await import_(bench, me)) == await expected()
+
+
+# ------------------------------------------------------------------- all together
+
+
+def _prefix(name: str) -> list[int]:
+    return [ord(name), *PREFIX[1:]]
+
+
+async def _wanted(name: str) -> list[int]:
+    async with scheduler_bench() as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, PAGES)
+        await tokens_of(bench.submit(me, a_pass(_prefix(name), pages, len(PREFIX))))
+        return await continuation(bench, me, pages)
+
+
+async def _guest(bench: Bench, number: int, choices: Random, wanted: dict[str, list[int]]) -> int:
+    """Imports or computes and exports prefixes, goes on from them; how many it imported."""
+    me = bench.open(number)
+    imported = 0
+    for _ in range(6):
+        name = choices.choice(sorted(wanted))
+        pages = None
+        with suppress(GuestError):  # it may be released while we wait (R6)
+            pages = await bench.service.ask(ImportPointers(me, PAGE, name, must_exist=False))
+        imported += pages is not None
+        if pages is None:
+            pages = await bench.allocate(me, PAGES)
+            work = bench.submit(me, a_pass(_prefix(name), pages, len(PREFIX)))
+            await bench.service.ask(ExportPointers(me, PAGE, pages, name, must_be_new=False))
+            await tokens_of(work)
+        assert await continuation(bench, me, pages) == wanted[name]
+        bench.service.tell(FreePointers(me, PAGE, pages))
+        if choices.random() < 0.2:
+            bench.service.tell(ReleaseExport(me, PAGE, choices.choice(sorted(wanted))))
+    await bench.service.ask(EndInstance(me, drain=choices.random() < 0.5))
+    return imported
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_many_guests_share_few_pages_over_restarts(tmp_path: Path, seed: int) -> None:
+    """Exports are made, moved, loaded and released under contention; all texts are right."""
+    choices = Random(seed)
+    wanted = {name: await _wanted(name) for name in "abcd"}
+    imported: list[int] = []
+
+    async def now_and_then(function: Callable[..., T], /, *arguments: object) -> T:
+        await trio.sleep(choices.random() * 0.05)
+        return function(*arguments)
+
+    async def count(bench: Bench, number: int) -> None:
+        imported.append(await _guest(bench, number, choices, wanted))
+
+    for _ in range(3):
+        state = StateFolder(tmp_path, now_and_then)
+        # Guests hold at most 24 pages; entries that nobody uses have to make room for them.
+        async with scheduler_bench(HashModel(pages=24), host_pages=64, state=state) as bench:
+            async with trio.open_nursery() as guests:
+                for number in range(6):
+                    guests.start_soon(count, bench, number)
+            last = bench.open(100)
+            names = await bench.service.ask(ListExports(last, PAGE))
+        assert len(files(state)) == len(names)
+    assert sum(imported) > 30
