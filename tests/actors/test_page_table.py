@@ -340,16 +340,19 @@ class PageTableMachine(RuleBasedStateMachine):
         for number, place in self.moves.take_returned().items():
             self.memory[number] = self.host.pop(place)
 
+    def stuck(self) -> bool:
+        return self.table.room.first(PAGE) is not None
+
     def idle(self) -> list[InstanceId]:
         busy = {work.instance for work in self.pending.values()} | self.table.room.askers()
         return [instance for instance in self.plain.users if instance not in busy]
 
-    @precondition(lambda self: not self.running and self.moves.stuck() and not self.may_start())
+    @precondition(lambda self: not self.running and self.stuck() and not self.may_start())
     @rule()
     def give_up(self) -> None:
         """Nothing runs and nothing can move out: the first in line will never be served (R5)."""
         self.make_room(self.idle())
-        if self.moves.stuck() and not self.may_start():
+        if self.stuck() and not self.may_start():
             for work in self.moves.refuse_first():
                 assert isinstance(work, PendingPass)
                 self.finish(work)
@@ -465,13 +468,13 @@ class PageTableMachine(RuleBasedStateMachine):
 
     def run_to_the_end(self) -> None:
         """Step, move, and give up on who cannot go on, until nobody waits for a pass or page."""
-        while self.pending or self.moves.stuck():
+        while self.pending or self.stuck():
             before = len(self.pending), self.table.waiting()
             self.make_room(self.idle())
             if step := self.may_start():
                 self.begin(step)
                 self.end_running()
-            elif self.moves.stuck():
+            elif self.stuck():
                 self.give_up()
             assert (len(self.pending), self.table.waiting()) < before, "nothing can go on"
 
@@ -495,3 +498,54 @@ def test_any_sequence_of_calls_does_what_the_plain_table_does() -> None:
 @pytest.mark.long
 def test_any_sequence_of_calls_does_what_the_plain_table_does_at_length() -> None:
     run_machine(10_000, 60)
+
+
+def test_what_fits_behind_a_request_that_is_given_up_is_granted_with_it() -> None:
+    """Contract R5: nobody else is ended for memory, so nobody else stays first in line."""
+    table = PageTable(SIZE, 4, 0)
+    moves = Moves(table)
+    old, young = InstanceId(0), InstanceId(1)
+    for instance in (old, young):
+        table.open(instance, "u")
+        table.allocate(instance, PAGE, 1, f"first of {instance}")
+    table.allocate(old, PAGE, 3, "too many")
+    table.allocate(young, PAGE, 2, "what is free")
+    table.answers()
+    assert moves.refuse_first() == []
+
+    refused, granted = table.answers()
+    assert (refused.token, type(refused.error)) == ("too many", OutOfResources)
+    assert (granted.token, granted.value) == ("what is free", (1, 2))
+
+
+def test_pages_that_an_older_pass_needs_do_not_move_for_a_younger_request() -> None:
+    """It would ask for them back at once and be served first: moves would never end."""
+    table = PageTable(SIZE, 1, 0, host_pages=4)
+    old, young = InstanceId(0), InstanceId(1)
+    table.open(old, "u")
+    table.open(young, "u")
+    table.allocate(old, PAGE, 1, "page")
+    work = a_writing_pass(old)
+    table.bind(work)
+    table.use(work)
+    table.export(old, PAGE, [Pointer(0)], "x")
+    table.drop_handles(old)
+    table.allocate(young, PAGE, 1, "young")
+
+    assert Moves(table).choose([]) == []
+    table.finish(work)
+    assert len(Moves(table).choose([])) == 1
+
+
+def a_writing_pass(instance: InstanceId) -> PendingPass:
+    return PendingPass(
+        sequence=1,
+        instance=instance,
+        queue=QueueId(0),
+        priority=Priority.NORMAL,
+        token=None,
+        submitted_at=0.0,
+        number=0,
+        seed=0,
+        work=a_pass([0], [Pointer(0)], 1, outputs=()),
+    )
