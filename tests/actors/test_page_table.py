@@ -21,10 +21,10 @@ from pie.actors.moves import Moves
 from pie.actors.pages import PageTable
 from pie.actors.passes import PendingPass, Resource, order_by_pages
 from pie.actors.pools import Answer
-from pie.actors.room import Copy
 from pie.errors import Closed, GuestError, OutOfResources, PassFailed
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 
+from .page_checks import check_lines, check_names, check_numbers, check_users
 from .page_model import PAGE, SIZE, Key, PlainExport, PlainPage, PlainTable, value
 from .scheduling import a_pass
 
@@ -381,70 +381,11 @@ class PageTableMachine(RuleBasedStateMachine):
         assert answer.value == tuple(pointers)
 
     @invariant()
-    def virtual_ids_and_entries_are_the_plain_ones(self) -> None:
-        pairs = []
-        for place, held in self.plain.spaces.items():
-            found = self.table._spaces[place].held
-            assert found.keys() == held.keys()
-            pairs += [(found[pointer], page) for pointer, page in held.items()]
-        assert self.table._exports.keys() == self.plain.exports.keys()
-        for key, export in self.plain.exports.items():
-            resources = self.table._exports[key].resources
-            pairs += zip(resources, export.pages, strict=True)
-        one_to_one = set(pairs)
-        assert len({resource for resource, _ in one_to_one}) == len(one_to_one)
-        assert len({page for _, page in one_to_one}) == len(one_to_one)
-        for resource, page in one_to_one:
-            assert resource.holders == self.plain.references(page)
-        for instance, user in self.plain.users.items():
-            for kind in ResourceKind:
-                assert self.table.exports(instance, kind) == self.plain.visible(user, kind)
-
-    def resources(self) -> set[Resource]:
-        """Everything that handles, entries and passes refer to."""
-        held = {r for space in self.table._spaces.values() for r in space.held.values()}
-        held |= {r for export in self.table._exports.values() for r in export.resources}
-        for work in self.pending.values():
-            held |= {*work.pages, *(source for source, _ in work.copies)}
-        return held
-
-    @invariant()
-    def numbers_add_up(self) -> None:
-        """Every number and place is free or somebody's, and nobody's twice."""
-        self.table.check()
-        found = self.resources()
-        for kind, pool in self.table.pools.items():
-            numbers = [r.number for r in found if r.kind is kind and r.number is not None]
-            assert sorted([*numbers, *pool.free]) == list(range(pool.capacity))
-        host = self.table.room.host
-        places = [r.place for r in found if r.place is not None]
-        places += [place for _, place in self.table.room.returned]
-        assert sorted([*places, *host.free]) == list(range(host.capacity))
-
-    @invariant()
-    def users_are_the_pending_passes(self) -> None:
-        uses: dict[Resource, set[tuple[object, int]]] = {}
-        writers: dict[Resource, int] = {}
-        for work in self.pending.values():
-            for index, page in enumerate(work.pages):
-                uses.setdefault(page, set()).add((work, index))
-                writers[page] = writers.get(page, 0) + (index >= work.first_written(SIZE))
-            for source, target in work.copies:
-                uses.setdefault(source, set()).add((work, work.pages.index(target)))
-        for resource in self.resources():
-            assert resource.users.keys() == uses.get(resource, set())
-            assert resource.writers == writers.get(resource, 0)
-
-    @invariant()
-    def the_line_is_by_age_and_its_first_does_not_fit(self) -> None:
-        for kind, line in self.table.room._lines.items():
-            ages = [(request.instance, request.arrival) for request in line]
-            assert ages == sorted(ages)
-            if line:
-                assert line[0].wanted() > len(self.table.pools[kind].free)
-            for request in line:
-                if not isinstance(request, Copy):
-                    assert request.instance in self.plain.users
+    def it_is_what_the_plain_table_is(self) -> None:
+        check_names(self.table, self.plain)
+        check_numbers(self.table, self.pending.values())
+        check_users(self.table, self.pending.values())
+        check_lines(self.table, self.plain)
 
     def teardown(self) -> None:
         """Everything comes to an end, and then everything is free."""

@@ -1,0 +1,82 @@
+"""What must be true of a page table at any time, seen beside its plain model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from pie.actors.pages import PageTable
+from pie.actors.passes import PendingPass, Resource
+from pie.actors.room import Copy
+from pie.ids import ResourceKind
+
+from .page_model import SIZE, PlainTable
+
+
+def check_names(table: PageTable, plain: PlainTable) -> None:
+    """Virtual ids and entries are the plain ones, and so are their reference counts."""
+    pairs = []
+    for place, held in plain.spaces.items():
+        found = table._spaces[place].held
+        assert found.keys() == held.keys()
+        pairs += [(found[pointer], page) for pointer, page in held.items()]
+    assert table._exports.keys() == plain.exports.keys()
+    for key, export in plain.exports.items():
+        resources = table._exports[key].resources
+        pairs += zip(resources, export.pages, strict=True)
+    one_to_one = set(pairs)
+    assert len({resource for resource, _ in one_to_one}) == len(one_to_one)
+    assert len({page for _, page in one_to_one}) == len(one_to_one)
+    for resource, page in one_to_one:
+        assert resource.holders == plain.references(page)
+    for instance, user in plain.users.items():
+        for kind in ResourceKind:
+            assert table.exports(instance, kind) == plain.visible(user, kind)
+
+
+def resources(table: PageTable, pending: Iterable[PendingPass]) -> set[Resource]:
+    """Everything that handles, entries and passes refer to."""
+    held = {r for space in table._spaces.values() for r in space.held.values()}
+    held |= {r for export in table._exports.values() for r in export.resources}
+    for work in pending:
+        held |= {*work.pages, *(source for source, _ in work.copies)}
+    return held
+
+
+def check_numbers(table: PageTable, pending: Iterable[PendingPass]) -> None:
+    """Every number and place is free or somebody's, and nobody's twice."""
+    table.check()
+    found = resources(table, pending)
+    for kind, pool in table.pools.items():
+        numbers = [r.number for r in found if r.kind is kind and r.number is not None]
+        assert sorted([*numbers, *pool.free]) == list(range(pool.capacity))
+    host = table.room.host
+    places = [r.place for r in found if r.place is not None]
+    places += [place for _, place in table.room.returned]
+    assert sorted([*places, *host.free]) == list(range(host.capacity))
+
+
+def check_users(table: PageTable, pending: Collection[PendingPass]) -> None:
+    """What is used is used by the pending passes."""
+    uses: dict[Resource, set[tuple[object, int]]] = {}
+    writers: dict[Resource, int] = {}
+    for work in pending:
+        for index, page in enumerate(work.pages):
+            uses.setdefault(page, set()).add((work, index))
+            writers[page] = writers.get(page, 0) + (index >= work.first_written(SIZE))
+        for source, target in work.copies:
+            uses.setdefault(source, set()).add((work, work.pages.index(target)))
+    for resource in resources(table, pending):
+        assert resource.users.keys() == uses.get(resource, set())
+        assert resource.writers == writers.get(resource, 0)
+
+
+def check_lines(table: PageTable, plain: PlainTable) -> None:
+    """Lines are by age, and the first in each does not fit."""
+    for kind, line in table.room._lines.items():
+        ages = [(request.instance, request.arrival) for request in line]
+        assert ages == sorted(ages)
+        if line:
+            assert line[0].wanted() > len(table.pools[kind].free)
+        for request in line:
+            if not isinstance(request, Copy):
+                assert request.instance in plain.users
