@@ -147,3 +147,13 @@ class PlainTable:
         for slot, (content, needs) in enumerate(cells):
             if not needs & self.failed:
                 yield slot, content
+
+
+@attrs.frozen
+class Question:
+    """An allocation or import that is not answered yet."""
+
+    instance: InstanceId
+    kind: ResourceKind
+    wanted: int | PlainExport
+    """How many new ones, or what is imported."""

@@ -1,0 +1,401 @@
+"""A state machine that does to a page table what a scheduler, guests and an executor do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from pie.actors.moves import Moves
+from pie.actors.pages import PageTable
+from pie.actors.passes import PendingPass, Resource, order_by_pages
+from pie.actors.pools import Answer
+from pie.errors import Closed, GuestError, OutOfResources, PassFailed
+from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
+
+from .page_checks import check_lines, check_names, check_numbers, check_users
+from .page_model import PAGE, SIZE, Key, PlainExport, PlainPage, PlainTable, Question, value
+from .scheduling import a_pass
+
+SLOT = ResourceKind.EMBEDDING
+KINDS = st.sampled_from([PAGE, PAGE, PAGE, SLOT])
+NAMES = st.sampled_from("ab")
+INSTANCES = 4
+
+
+class PageTableMachine(RuleBasedStateMachine):
+    """Every step is done to the table and to its plain model; `memory` stands for a device."""
+
+    @initialize(pages=st.integers(2, 8), host_pages=st.integers(0, 8))
+    def start(self, pages: int, host_pages: int) -> None:
+        self.table = PageTable(SIZE, pages, 2, host_pages=host_pages)
+        self.moves = Moves(self.table)
+        self.plain = PlainTable()
+        self.pending: dict[int, PendingPass] = {}
+        self.running: list[PendingPass] = []
+        self.questions: dict[int, Question] = {}
+        self.memory = [[0] * SIZE for _ in range(pages)]
+        self.host: dict[int, list[int]] = {}
+        self.launched = 0
+        self.numbered = 0
+        for user in "uu":
+            self.ask_for(self.open(user), PAGE, pages // 2)
+
+    # Instances
+
+    def number(self) -> int:
+        self.numbered += 1
+        return self.numbered
+
+    def open(self, user: str) -> InstanceId:
+        instance = InstanceId(self.launched)
+        self.launched += 1
+        self.table.open(instance, user)
+        self.plain.open(instance, user)
+        return instance
+
+    @precondition(lambda self: len(self.plain.users) < INSTANCES)
+    @rule(user=st.sampled_from("uuv"))
+    def launch(self, user: str) -> None:
+        self.open(user)
+
+    def any_instance(self, data: st.DataObject) -> InstanceId:
+        return data.draw(st.sampled_from(sorted(self.plain.users)), label="instance")
+
+    @precondition(lambda self: len(self.plain.users) > 2)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """A kill: what runs goes on, all else of the instance is dropped (R10)."""
+        self.close(self.any_instance(data))
+
+    def close(self, instance: InstanceId) -> None:
+        for work in reversed([w for w in self.pending.values() if w.instance == instance]):
+            work.error = Closed("it was killed")
+            if work not in self.running:
+                self.finish(work)
+        self.read_answers()
+        self.plain.close(instance)
+        self.table.close(instance)
+        self.read_answers()
+        assert all(question.instance != instance for question in self.questions.values())
+
+    # What guests call
+
+    @rule(data=st.data(), kind=KINDS, count=st.integers(1, 4))
+    def allocate(self, data: st.DataObject, kind: ResourceKind, count: int) -> None:
+        self.ask_for(self.any_instance(data), kind, count)
+
+    def ask_for(self, instance: InstanceId, kind: ResourceKind, count: int) -> None:
+        token = self.number()
+        held = len(self.plain.spaces[instance, kind])
+        if held + count > self.table.pools[kind].capacity:
+            with pytest.raises(OutOfResources):
+                self.table.allocate(instance, kind, count, token)
+            return
+        self.questions[token] = Question(instance, kind, count)
+        self.table.allocate(instance, kind, count, token)
+        self.read_answers()
+
+    def holders(self, kind: ResourceKind) -> list[InstanceId]:
+        return [instance for instance in self.plain.users if self.plain.spaces[instance, kind]]
+
+    def some_pointers(
+        self, data: st.DataObject, kind: ResourceKind, most: int
+    ) -> tuple[InstanceId, list[Pointer]]:
+        instance = data.draw(st.sampled_from(self.holders(kind)), label="instance")
+        held = st.sampled_from(sorted(self.plain.spaces[instance, kind]))
+        few = st.lists(held, min_size=1, max_size=most, unique=True)
+        return instance, data.draw(few, label="pointers")
+
+    @precondition(lambda self: self.holders(PAGE) or self.holders(SLOT))
+    @rule(data=st.data(), kind=KINDS)
+    def free(self, data: st.DataObject, kind: ResourceKind) -> None:
+        kind = self.held_kind(kind)
+        instance, pointers = self.some_pointers(data, kind, 4)
+        self.plain.free(instance, kind, pointers)
+        self.table.free(instance, kind, pointers)
+        self.read_answers()
+
+    @rule(data=st.data())
+    def let_go(self, data: st.DataObject) -> None:
+        """What a guest that has returned does; its passes go on (R10)."""
+        instance = self.any_instance(data)
+        for kind in ResourceKind:
+            self.plain.spaces[instance, kind].clear()
+        self.table.drop_handles(instance)
+        self.read_answers()
+
+    def held_kind(self, kind: ResourceKind) -> ResourceKind:
+        return kind if self.holders(kind) else PAGE if kind is SLOT else SLOT
+
+    @precondition(lambda self: self.holders(PAGE) or self.holders(SLOT))
+    @rule(data=st.data(), kind=KINDS, name=NAMES)
+    def export(self, data: st.DataObject, kind: ResourceKind, name: str) -> None:
+        kind = self.held_kind(kind)
+        instance, pointers = self.some_pointers(data, kind, 2)
+        key = self.plain.users[instance], kind, name
+        if key in self.plain.exports:
+            with pytest.raises(GuestError, match="exists already"):
+                self.table.export(instance, kind, pointers, name)
+            return
+        self.plain.export(instance, key, pointers)
+        self.table.export(instance, kind, pointers, name)
+
+    @rule(data=st.data(), kind=KINDS, name=NAMES)
+    def import_nothing(self, data: st.DataObject, kind: ResourceKind, name: str) -> None:
+        instance = self.any_instance(data)
+        if (self.plain.users[instance], kind, name) not in self.plain.exports:
+            with pytest.raises(GuestError, match="nothing is exported"):
+                self.table.import_(instance, kind, name, 0)
+
+    def an_entry(self, data: st.DataObject) -> tuple[InstanceId, Key]:
+        """One of an export, and an instance that may know it."""
+        users = self.plain.users
+        known = [(i, key) for i in users for key in self.plain.exports if key[0] == users[i]]
+        return data.draw(st.sampled_from(known), label="entry")
+
+    def exports_of_somebody(self) -> bool:
+        return bool({key[0] for key in self.plain.exports} & set(self.plain.users.values()))
+
+    @precondition(exports_of_somebody)
+    @rule(data=st.data())
+    def import_(self, data: st.DataObject) -> None:
+        instance, key = self.an_entry(data)
+        token = self.number()
+        self.questions[token] = Question(instance, key[1], self.plain.exports[key])
+        self.table.import_(instance, key[1], key[2], token)
+        self.read_answers()
+
+    @precondition(exports_of_somebody)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        instance, key = self.an_entry(data)
+        del self.plain.exports[key]
+        self.table.release(instance, key[1], key[2])
+        self.read_answers()
+
+    @precondition(lambda self: self.holders(PAGE))
+    @rule(data=st.data(), last=st.integers(1, SIZE), again=st.booleans())
+    def submit(self, data: st.DataObject, last: int, again: bool) -> None:
+        instance, pages = self.some_pointers(data, PAGE, 3)
+        length = (len(pages) - 1) * SIZE + last
+        n = data.draw(st.integers(1, length), label="inputs")
+        if again and length - n >= SIZE:
+            pages = [pages[0], *pages]  # read twice
+            length += SIZE
+        sequence = self.number()
+        work = PendingPass(
+            sequence=sequence,
+            instance=instance,
+            queue=QueueId(0),
+            priority=Priority.NORMAL,
+            token=None,
+            submitted_at=0.0,
+            number=0,
+            seed=0,
+            work=a_pass([0] * n, pages, length, outputs=()),
+        )
+        self.plain.submit(sequence, instance, pages, length, n)
+        self.pending[sequence] = work
+        self.table.bind(work)
+        order_by_pages(work, SIZE)
+        self.table.use(work)
+        self.read_answers()
+
+    # What an executor does
+
+    def may_start(self) -> list[PendingPass]:
+        """What the next step may contain, if it contains what comes before, too."""
+        chosen: list[PendingPass] = []
+        for work in self.pending.values():
+            if work.ready and all(other in chosen for other in work.along):
+                chosen.append(work)
+        return chosen
+
+    @precondition(lambda self: not self.running and self.may_start())
+    @rule(data=st.data())
+    def begin_step(self, data: st.DataObject) -> None:
+        left = data.draw(st.sets(st.sampled_from(sorted(self.pending)), max_size=3), label="left")
+        chosen: list[PendingPass] = []
+        for work in self.may_start():
+            if work.sequence not in left and all(other in chosen for other in work.along):
+                chosen.append(work)
+        self.begin(chosen)
+
+    def begin(self, step: list[PendingPass]) -> None:
+        """Clear, copy, write, read: as all models do with a batch."""
+        self.write_back()
+        for number in self.table.pools[PAGE].take_stale():
+            self.memory[number] = [0] * SIZE
+        copies = [(at(s), at(t)) for work in step for s, t in work.copies]
+        contents = [list(self.memory[source]) for source, _ in copies]
+        for (_, target), content in zip(copies, contents, strict=True):
+            self.memory[target] = content
+        for work in step:
+            for slot in range(work.work.length - work.inputs, work.work.length):
+                written = self.memory[at(work.pages[slot // SIZE])]
+                written[slot % SIZE] = value(work.sequence, slot)
+        for work in step:
+            for page, cells in zip(work.pages, self.plain.passes[work.sequence].reads, strict=True):
+                content = self.memory[at(page)]
+                for slot, wanted in self.plain.known(cells):
+                    assert content[slot] == wanted, (work.sequence, slot)
+        self.running = step
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def end_step(self, data: st.DataObject) -> None:
+        numbers = [work.sequence for work in self.running]
+        failed = data.draw(st.sets(st.sampled_from(numbers), max_size=1), label="failed")
+        self.end_running(failed)
+
+    def end_running(self, failed: Collection[int] = ()) -> None:
+        for work in list(self.running):
+            self.running.remove(work)
+            if work.sequence in failed:
+                work.error = work.error or PassFailed("on purpose")
+            self.finish(work)
+        self.read_answers()
+
+    @precondition(lambda self: len(self.pending) > len(self.running))
+    @rule(data=st.data())
+    def fail_early(self, data: st.DataObject) -> None:
+        """Passes that would read what is lost fail before they start (F7)."""
+        running = {work.sequence for work in self.running}
+        waiting = sorted(self.pending.keys() - running)
+        work = self.pending[data.draw(st.sampled_from(waiting), label="pass")]
+        work.error = PassFailed("on purpose")
+        self.finish(work)
+        self.read_answers()
+
+    def finish(self, work: PendingPass) -> None:
+        needing = [later for later in work.dependents if work in later.data]
+        work.retire()
+        del self.pending[work.sequence]
+        self.plain.finish(work.sequence, failed=work.error is not None)
+        self.table.finish(work)
+        for later in needing if work.error is not None else []:
+            if later.error is None and isinstance(later, PendingPass):
+                later.error = PassFailed("what it reads is lost")
+                if later not in self.running:
+                    self.finish(later)
+
+    @precondition(lambda self: not self.running and self.moves.due())
+    @rule(data=st.data())
+    def move(self, data: st.DataObject) -> None:
+        """Make room for the first in line, as far as that goes (R5)."""
+        self.make_room(data.draw(st.permutations(self.idle()), label="idle"))
+
+    def make_room(self, idle: Sequence[InstanceId]) -> None:
+        self.write_back()
+        moved = 0
+        while pages := self.moves.choose(idle):
+            moved += len(pages)
+            assert moved <= 100, "moves go on for ever"
+            free = len(self.table.pools[PAGE].free)
+            for page in pages:
+                number = at(page)
+                stale = number in self.table.pools[PAGE].stale
+                place = self.moves.moved_out(page, number)
+                assert place is not None, "no step runs and no message came between"
+                self.host[place] = [0] * SIZE if stale else list(self.memory[number])
+            assert len(self.table.pools[PAGE].free) == free + len(pages)
+            self.table.room.serve()
+            self.write_back()
+        self.read_answers()
+
+    def write_back(self) -> None:
+        for number, place in self.moves.take_returned().items():
+            self.memory[number] = self.host.pop(place)
+
+    def stuck(self) -> bool:
+        return self.table.room.first(PAGE) is not None
+
+    def idle(self) -> list[InstanceId]:
+        busy = {work.instance for work in self.pending.values()} | self.table.room.askers()
+        return [instance for instance in self.plain.users if instance not in busy]
+
+    @precondition(lambda self: not self.running and self.stuck() and not self.may_start())
+    @rule()
+    def give_up(self) -> None:
+        """Nothing runs and nothing can move out: the first in line will never be served (R5)."""
+        self.make_room(self.idle())
+        if self.stuck() and not self.may_start():
+            for work in self.moves.refuse_first():
+                assert isinstance(work, PendingPass)
+                self.finish(work)
+            self.read_answers()
+
+    # What must be true
+
+    def read_answers(self) -> None:
+        for answer in self.table.answers():
+            assert answer.token in self.questions, "answered twice"
+            self.read_answer(answer, self.questions.pop(answer.token))
+
+    def read_answer(self, answer: Answer, question: Question) -> None:
+        wanted = question.wanted
+        gone = isinstance(wanted, PlainExport) and wanted not in self.plain.exports.values()
+        if answer.error is not None:
+            assert isinstance(answer.error, GuestError if gone else Closed | OutOfResources)
+            return
+        assert not gone
+        if isinstance(wanted, PlainExport):
+            assert not wanted.unwritten
+            pages = wanted.pages
+        else:
+            pages = [PlainPage() for _ in range(wanted)]
+        pointers = [self.plain.add(question.instance, question.kind, page) for page in pages]
+        assert answer.value == tuple(pointers)
+
+    @invariant()
+    def it_is_what_the_plain_table_is(self) -> None:
+        check_names(self.table, self.plain)
+        check_numbers(self.table, self.pending.values())
+        check_users(self.table, self.pending.values())
+        check_lines(self.table, self.plain)
+
+    def teardown(self) -> None:
+        """Everything comes to an end, and then everything is free."""
+        if not hasattr(self, "table"):
+            return
+        self.end_running()
+        self.run_to_the_end()
+        for instance in list(self.plain.users):
+            self.close(instance)
+        for user in "uv":
+            last = self.open(user)
+            for kind in ResourceKind:
+                for name, _ in self.table.exports(last, kind):
+                    self.table.release(last, kind, name)
+            self.table.close(last)
+        self.write_back()
+        assert not self.questions
+        assert self.table.waiting() == 0
+        assert all(len(pool.free) == pool.capacity for pool in self.table.pools.values())
+        assert len(self.table.room.host.free) == self.table.room.host.capacity
+
+    def run_to_the_end(self) -> None:
+        """Step, move, and give up on who cannot go on, until nobody waits for a pass or page."""
+        while self.pending or self.stuck():
+            before = len(self.pending), self.table.waiting()
+            self.make_room(self.idle())
+            if step := self.may_start():
+                self.begin(step)
+                self.end_running()
+            elif self.stuck():
+                self.give_up()
+            assert (len(self.pending), self.table.waiting()) < before, "nothing can go on"
+
+
+def at(page: Resource) -> int:
+    assert page.number is not None, "a page in a step has a place"
+    return page.number
