@@ -253,9 +253,8 @@ class PageTableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def end_step(self, data: st.DataObject) -> None:
-        numbers = [work.sequence for work in self.running]
-        failed = data.draw(st.sets(st.sampled_from(numbers), max_size=1), label="failed")
-        self.end_running(failed)
+        numbers = st.sampled_from([work.sequence for work in self.running])
+        self.end_running(data.draw(st.sets(numbers, max_size=1), label="failed"))
 
     def end_running(self, failed: Collection[int] = ()) -> None:
         for work in list(self.running):
