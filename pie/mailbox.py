@@ -104,13 +104,21 @@ async def receive_burst(mailbox: trio.MemoryReceiveChannel[T]) -> list[T]:
 
 @contextmanager
 def answering(message: object) -> Iterator[None]:
-    """Turn a PieError into the failure of `message`; anything else is our bug and propagates."""
+    """Turn a PieError into the failure of `message`.
+
+    Anything else is our bug, or the end of the actor, and propagates; the asker is told that the
+    actor has ended, so that it cannot wait for ever.
+    """
     try:
         yield
     except PieError as error:
         if not isinstance(message, Ask):
             raise
         message.reply.fail(error)
+    except BaseException:
+        if isinstance(message, Ask) and not message.reply.ready():
+            message.reply.fail(_ended(message))
+        raise
 
 
 @contextmanager

@@ -119,7 +119,7 @@ class Scheduler:
             )
 
     async def run(self) -> None:
-        with draining(self._mailbox), self._executor:
+        with draining(self._mailbox), self._executor, self._ledger.answering_all():
             if self._persistence is not None:
                 await self._persistence.restore()
             async with trio.open_nursery() as nursery:

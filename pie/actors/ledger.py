@@ -6,6 +6,8 @@ steps takes work from `planner` and gives it back to `finish`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -58,6 +60,17 @@ class Ledger:
     def __len__(self) -> int:
         """How many instances there are."""
         return len(self._owners)
+
+    @contextmanager
+    def answering_all(self) -> Iterator[None]:
+        """On the way out, also after a bug, tell who still waits that nobody will answer."""
+        try:
+            yield
+        finally:
+            gone = Closed("the scheduler has ended")
+            for work in self.planner:
+                if not work.token.reply.ready():
+                    work.token.reply.fail(gone)
 
     def open(self, message: OpenInstance) -> None:
         self.table.open(message.instance, message.user)

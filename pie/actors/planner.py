@@ -8,7 +8,7 @@ decode passes wait for the other kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -90,8 +90,12 @@ class BatchPlanner:
 
     def of_instance(self, instance: int) -> list[Pending]:
         """What of it is not finished, in order of submission."""
-        mine = [work for work in (*self._pending, *self._commands) if work.instance == instance]
+        mine = [work for work in self if work.instance == instance]
         return sorted(mine, key=lambda work: work.sequence)
+
+    def __iter__(self) -> Iterator[Pending]:
+        yield from self._pending
+        yield from self._commands
 
     def __len__(self) -> int:
         return len(self._pending) + len(self._commands)

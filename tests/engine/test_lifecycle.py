@@ -7,6 +7,8 @@ import pytest
 import trio
 from inferlet.native import HOST
 
+from pie.actors.broker import Broker
+from pie.actors.planner import BatchPlanner
 from pie.config import EngineConfig
 from pie.errors import Closed, UsageError
 from pie.guest.host import HostInterface
@@ -125,6 +127,35 @@ async def test_an_ended_engine_answers_that_it_has_ended() -> None:
 
     with pytest.raises(Closed):
         await engine.launch(NativeProgram(_hello))
+
+
+async def _generate(_: list[str]) -> str:
+    context = await inferlet.Context.create(await inferlet.get_model())
+    await context.fill("x")
+    return (await context.generate(max_tokens=3)).text
+
+
+@pytest.mark.parametrize("place", ["model", "scheduler", "broker"])
+async def test_our_own_bug_in_an_actor_stops_the_engine(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """State shared by all is no longer trusted; nobody waits for ever."""
+
+    def broken(*arguments: object) -> None:
+        raise LookupError("an actor fell over")
+
+    where = {"model": (HashModel, "run"), "scheduler": (BatchPlanner, "next_step")}
+    monkeypatch.setattr(*where.get(place, (Broker, "_handle")), broken)
+
+    async def use_an_engine() -> None:
+        async with simulated_engine() as engine:
+            await outcome_of(await engine.launch(NativeProgram(_generate)))
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught, trio.fail_after(100):
+        await use_an_engine()
+
+    assert caught.group_contains(LookupError, match="an actor fell over")
 
 
 async def test_more_instances_than_allowed_are_refused() -> None:
