@@ -235,8 +235,10 @@ class Scheduler:
 
     def _give_up_first(self) -> None:
         """No step can run, nobody moves and host memory is full: the first in line ends (R5)."""
-        for work in self._moves.refuse_first():
+        instance, error = self._moves.refusal()
+        for work in self._moves.refuse_first(error):
             self._ledger.finish(work)
+        self._ledger.evict(instance, error)
         self._tell_answers()
 
     def _busy_with_files(self) -> bool:

@@ -6,7 +6,7 @@ steps takes work from `planner` and gives it back to `finish`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,7 @@ class Owner:
     user: str
     seed: int
     mover: Mover
+    evict: Callable[[PieError], None]
     queues: dict[QueueId, CommandQueue] = attrs.field(factory=dict)
     unfinished: int = 0
     unmet: dict[QueueId, PieError] = attrs.field(factory=dict)
@@ -74,7 +75,15 @@ class Ledger:
 
     def open(self, message: OpenInstance) -> None:
         self.table.open(message.instance, message.user)
-        self._owners[message.instance] = Owner(message.user, message.seed, message.mover)
+        self._owners[message.instance] = Owner(
+            message.user, message.seed, message.mover, message.evict
+        )
+
+    def evict(self, instance: InstanceId, error: PieError) -> None:
+        """End an instance that there is no memory for, whatever its guest is doing (R5)."""
+        owner = self._owners.get(instance)
+        if owner is not None:
+            owner.evict(error)
 
     def idle(self) -> list[InstanceId]:
         """Instances that wait for neither a pass nor pages, the longest idle first (R5)."""

@@ -88,17 +88,22 @@ class Moves:
             room.host.give_back(place)
         return dict(returned)
 
-    def refuse_first(self) -> list[Pending]:
-        """Give up on the first in line; what fails with it."""
+    def refusal(self) -> tuple[InstanceId, OutOfResources]:
+        """Who is first in line, and what to tell it when it is given up on."""
         room = self.table.room
         first = room.first(PAGES)
         assert first is not None
-        error = OutOfResources(
-            f"instance {first.instance} holds {self.table.holds(first.instance, PAGES)} KV pages "
+        holds = self.table.holds(first.instance, PAGES)
+        return first.instance, OutOfResources(
+            f"instance {first.instance} holds {holds} KV pages "
             f"and needs {first.wanted()} more; {len(self._pool.free)} of {self._pool.capacity} are "
             f"free, and with {room.host.used} of {room.host.capacity} host pages in use there is "
             "no room for what would have to move out"
         )
+
+    def refuse_first(self, error: OutOfResources) -> list[Pending]:
+        """Give up on the first in line; what fails with it."""
+        room = self.table.room
         failed = room.refuse_first(PAGES, error)
         for work in failed:
             work.error = error

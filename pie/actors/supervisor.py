@@ -51,8 +51,21 @@ class Running:
     scope: trio.CancelScope
     reason: str = ""
     """Why it is being ended, once it is."""
+    error: PieError | None = None
+    """Why it is being ended, if that is not somebody's wish."""
     ended: list[Terminate] = attrs.field(factory=list)
     """Who wants to know when it is gone."""
+
+    def evict(self, error: PieError) -> None:
+        """End it with `error` as its terminal event."""
+        self.error = self.error or error
+        self.scope.cancel()
+
+    def event_of_end(self) -> Event:
+        """The terminal event of an instance that was cancelled."""
+        if self.error is not None:
+            return _event_of(self.error)
+        return Event(EventCode.ABORTED, self.reason or "the engine is shutting down")
 
 
 class Supervisor:
@@ -143,7 +156,9 @@ class Supervisor:
         running = self._running[context.id] = Running(description, trio.CancelScope())
         tell(self._broker, OpenMailbox(context.id, message.user))
         for service in self._services:
-            service.tell(OpenInstance(context.id, message.user, context.seed, context.mover))
+            service.tell(
+                OpenInstance(context.id, message.user, context.seed, context.mover, running.evict)
+            )
         # A launch counts as moving from here, before its task has run (the gather rule).
         context.mover.start()
         instances.start_soon(self._run_instance, message.program, context, running)
@@ -155,9 +170,9 @@ class Supervisor:
             with running.scope:
                 last = await self._run_to_event(program, context)
             if running.scope.cancelled_caught:
-                last = Event(EventCode.ABORTED, running.reason)
+                last = running.event_of_end()
         except trio.Cancelled:
-            last = Event(EventCode.ABORTED, running.reason or "the engine is shutting down")
+            last = running.event_of_end()
             raise
         finally:
             context.mover.stop()
@@ -179,10 +194,8 @@ class Supervisor:
                 text = f"a pass failed and the guest never looked: {unmet}"
                 return Event(EventCode.EXCEPTION, text)
             return Event(EventCode.COMPLETED, outcome.text)
-        except OutOfResources as error:
-            return Event(EventCode.OUT_OF_RESOURCES, str(error))
         except PieError as error:
-            return Event(EventCode.EXCEPTION, str(error))
+            return _event_of(error)
         except Exception as error:  # the boundary where our own bugs end one guest
             reference = f"{self._seed:x}-{context.id}"
             log.exception("bug in a host call of instance %s, reference %s", context.id, reference)
@@ -206,6 +219,11 @@ class Supervisor:
             except Closed:
                 log.debug("model %s has ended before instance %s", service.info.name, instance)
         tell(self._broker, CloseMailbox(instance))
+
+
+def _event_of(error: PieError) -> Event:
+    code = EventCode.OUT_OF_RESOURCES if isinstance(error, OutOfResources) else EventCode.EXCEPTION
+    return Event(code, str(error))
 
 
 def _digest(seed: int, user: str, number: int) -> bytes:

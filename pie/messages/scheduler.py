@@ -6,6 +6,7 @@ understood in the order of its calls. What an instance can have in it is bounded
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
@@ -13,6 +14,7 @@ import trio
 
 from pie.activity import Activity, Mover
 from pie.batch import AdapterCommand, ModelInfo
+from pie.errors import PieError
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 from pie.mailbox import Ask, tell
 
@@ -30,6 +32,8 @@ class OpenInstance:
     seed: int
     mover: Mover
     """Tells whether and since when the instance is idle."""
+    evict: Callable[[PieError], None]
+    """Ends the instance with this error as its reason; never blocks."""
 
 
 @attrs.frozen(eq=False)

@@ -328,7 +328,7 @@ class PageTableMachine(RuleBasedStateMachine):
         """Nothing runs and nothing can move out: the first in line will never be served (R5)."""
         self.make_room(self.idle())
         if self.stuck() and not self.may_start():
-            for work in self.moves.refuse_first():
+            for work in self.moves.refuse_first(OutOfResources("no room")):
                 assert isinstance(work, PendingPass)
                 self.finish(work)
             self.read_answers()

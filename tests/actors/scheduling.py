@@ -15,6 +15,7 @@ from pie.actors.executor import Device, Executor
 from pie.actors.persistence import StateFolder
 from pie.batch import Batch, BatchResult
 from pie.config import Scheduling
+from pie.errors import PieError
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 from pie.messages import (
     AllocatePointers,
@@ -41,13 +42,16 @@ class Bench:
 
     service: ModelService
     scheduler: Scheduler
+    evictions: list[PieError] = attrs.field(factory=list)
     movers: dict[InstanceId, Mover] = attrs.field(factory=dict)
     """Started by a test, a guest counts as moving: it may yet free what others wait for."""
 
     def open(self, instance: int = 0, user: str = "local", seed: int = 0) -> InstanceId:
         mover = Mover([self.service.activity])
         self.movers[InstanceId(instance)] = mover
-        self.service.tell(OpenInstance(InstanceId(instance), user, seed, mover))
+        self.service.tell(
+            OpenInstance(InstanceId(instance), user, seed, mover, self.evictions.append)
+        )
         return InstanceId(instance)
 
     async def allocate(

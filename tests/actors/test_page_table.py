@@ -44,7 +44,7 @@ def test_what_fits_behind_a_request_that_is_given_up_is_granted_with_it() -> Non
     table.allocate(old, PAGE, 3, "too many")
     table.allocate(young, PAGE, 2, "what is free")
     table.answers()
-    assert moves.refuse_first() == []
+    assert moves.refuse_first(OutOfResources("no room")) == []
 
     refused, granted = table.answers()
     assert (refused.token, type(refused.error)) == ("too many", OutOfResources)

@@ -259,3 +259,33 @@ async def test_while_host_memory_has_room_a_request_waits_for_those_who_share() 
         assert (await outcome_of(waiting)).event.code is EventCode.COMPLETED
         assert (await outcome_of(importer)).text == "let go"
         await _nothing_is_left(engine)
+
+
+async def test_who_gets_no_room_ends_even_if_its_guest_never_looks() -> None:
+    """Contract R5: a page copy that has no room ends the instance at once, with event 5."""
+
+    async def holding(_: list[str]) -> str:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("x" * 7 * SIZE)
+        await context.step(inferlet.Greedy())
+        return await inferlet.receive()
+
+    async def writing(args: list[str]) -> None:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("w" * 8)
+        await context.flush()
+        await inferlet.host.export_resources(context.queue, 0, context.pointers, "w")
+        await context.fill("more")
+        await context.flush()
+        await inferlet.receive()
+
+    model = SimulatedModel(HashModel(pages=8))
+    async with simulated_engine(model, config=_config(0)) as engine:
+        old = await engine.launch(NativeProgram(holding))
+        await trio.sleep(1)
+        outcome = await run_native(engine, writing)
+        await engine.send(old.instance, "still here")
+        assert (await outcome_of(old)).text == "still here"
+
+    assert outcome.event.code is EventCode.OUT_OF_RESOURCES
+    assert "needs 1 more; 0 of 8 are free" in outcome.event.text
