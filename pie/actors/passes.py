@@ -8,6 +8,7 @@ because all K and V of a layer are written before its attention.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -55,7 +56,7 @@ class Resource:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Pending:
+class Pending(ABC):
     """Something submitted on its way: what it waits for, who waits for it."""
 
     sequence: int
@@ -81,9 +82,9 @@ class Pending:
         """Whether the next step may contain it, given those of `along`."""
         return not self.after and not self.ungranted
 
+    @abstractmethod
     def writes_slot(self, slot: Resource) -> bool:
         """Whether it changes this embedding or adapter slot."""
-        raise NotImplementedError
 
     def wait_for(self, other: Pending, *, same_step: bool, data: bool) -> None:
         """Order this behind `other`; raises its priority where needed (Q3)."""

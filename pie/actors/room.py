@@ -7,6 +7,7 @@ first is ever granted, and only whole.
 from __future__ import annotations
 
 import heapq
+from abc import ABC, abstractmethod
 from bisect import insort
 from typing import Any
 
@@ -54,24 +55,24 @@ class HostPool:
 
 
 @attrs.define(eq=False)
-class Request:
+class Request(ABC):
     """A place in the line: oldest instance first, then first come."""
 
     instance: InstanceId
     arrival: int
     kind: ResourceKind
 
+    @abstractmethod
     def wanted(self) -> int:
         """How many numbers it takes to grant it now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def grant(self, room: Room) -> None:
         """Take them; there are enough."""
-        raise NotImplementedError
 
+    @abstractmethod
     def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
         """What to answer and which passes to fail, since it will never be granted."""
-        raise NotImplementedError
 
 
 @attrs.define(eq=False)

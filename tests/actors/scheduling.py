@@ -21,7 +21,9 @@ from pie.messages import (
     AllocatePointers,
     DescribeService,
     ExecutorMessage,
+    ExportPointers,
     ForwardPass,
+    ImportPointers,
     ModelService,
     OpenInstance,
     PassResult,
@@ -70,6 +72,14 @@ class Bench:
         message = SubmitPass(instance, QueueId(queue), priority, work)
         self.service.tell(message)
         return message
+
+    async def export(self, me: InstanceId, pages: tuple[Pointer, ...], name: str) -> None:
+        await self.service.ask(ExportPointers(me, PAGE, pages, name))
+
+    async def import_(self, me: InstanceId, name: str) -> tuple[Pointer, ...]:
+        found = await self.service.ask(ImportPointers(me, PAGE, name))
+        assert found is not None
+        return found
 
     async def stats(self) -> ServiceStats:
         return await self.service.ask(DescribeService())
@@ -148,3 +158,11 @@ def a_pass(
 async def tokens_of(*messages: SubmitPass) -> list[list[int]]:
     results: list[PassResult] = [await message.reply.wait() for message in messages]
     return [result.tokens for result in results]
+
+
+async def alone(tokens: Sequence[int]) -> list[int]:
+    """What a fresh context of these tokens continues with, in pages of 16."""
+    async with scheduler_bench() as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, -(-len(tokens) // 16))
+        return (await tokens_of(bench.submit(me, a_pass(tokens, pages, len(tokens)))))[0]
