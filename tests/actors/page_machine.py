@@ -325,13 +325,16 @@ class PageTableMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.running and self.stuck() and not self.may_start())
     @rule()
     def give_up(self) -> None:
-        """Nothing runs and nothing can move out: the first in line will never be served (R5)."""
+        """Nothing runs and nothing can move out: the first in line is ended (R5)."""
         self.make_room(self.idle())
         if self.stuck() and not self.may_start():
-            for work in self.moves.refuse_first(OutOfResources("no room")):
+            instance, error = self.moves.refusal()
+            for work in self.moves.refuse_first(error):
                 assert isinstance(work, PendingPass)
                 self.finish(work)
             self.read_answers()
+            if instance in self.plain.users:
+                self.close(instance)
 
     # What must be true
 
@@ -344,7 +347,9 @@ class PageTableMachine(RuleBasedStateMachine):
         wanted = question.wanted
         gone = isinstance(wanted, PlainExport) and wanted not in self.plain.exports.values()
         if answer.error is not None:
-            assert isinstance(answer.error, GuestError if gone else Closed | OutOfResources)
+            # Whoever dies while its own export goes with it may hear either.
+            expected = GuestError | Closed if gone else Closed | OutOfResources
+            assert isinstance(answer.error, expected)
             return
         assert not gone
         if isinstance(wanted, PlainExport):
