@@ -335,6 +335,7 @@ class PageTableMachine(RuleBasedStateMachine):
             self.read_answers()
             if instance in self.plain.users:
                 self.close(instance)
+                self.open("u")  # the rules count on two
 
     # What must be true
 
