@@ -309,12 +309,26 @@ def release_exported_resources(
 def export_resources(
     instance: Instance, queue: Queue, resource_type: int, ptrs: list[Pointer], name: str
 ) -> Wait:
-    kind = kind_of(queue, resource_type, "export-resources")
-    check_name(instance, name, "export-resources")
-    check_count(instance, len(ptrs), "export-resources")
-    check_held(instance.holdings(queue.service, kind), ptrs, "export-resources")
-    question = ExportPointers(instance.id, kind, tuple(ptrs), name)
+    question = export_question(instance, queue, resource_type, ptrs, name, "export-resources")
     return wait_for(ask_scheduler(queue, question), lambda _: None)
+
+
+def export_question(
+    instance: Instance,
+    queue: Queue,
+    resource_type: int,
+    ptrs: list[Pointer],
+    name: str,
+    call: str,
+    *,
+    must_be_new: bool = True,
+) -> ExportPointers:
+    """What an export asks of the scheduler; `GuestError` for what the guest may not export."""
+    kind = kind_of(queue, resource_type, call)
+    check_name(instance, name, call)
+    check_count(instance, len(ptrs), call)
+    check_held(instance.holdings(queue.service, kind), ptrs, call)
+    return ExportPointers(instance.id, kind, tuple(ptrs), name, must_be_new=must_be_new)
 
 
 def holder(

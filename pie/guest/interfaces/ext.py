@@ -13,14 +13,13 @@ from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.ids import Pointer, ResourceKind
 from pie.mailbox import Reply
-from pie.messages import ExportPointers, ImportPointers, RunCommand
+from pie.messages import ImportPointers, RunCommand
 
 from .common import (
     Queue,
     ask_scheduler,
-    check_count,
     check_held,
-    check_name,
+    export_question,
     holder,
     kind_of,
     wait_for,
@@ -51,11 +50,9 @@ def try_import(instance: Instance, queue: Queue, resource_type: int, name: str) 
 def try_export(
     instance: Instance, queue: Queue, resource_type: int, ptrs: list[Pointer], name: str
 ) -> Wait:
-    kind = kind_of(queue, resource_type, "try-export")
-    check_name(instance, name, "try-export")
-    check_count(instance, len(ptrs), "try-export")
-    check_held(instance.holdings(queue.service, kind), ptrs, "try-export")
-    question = ExportPointers(instance.id, kind, tuple(ptrs), name, must_be_new=False)
+    question = export_question(
+        instance, queue, resource_type, ptrs, name, "try-export", must_be_new=False
+    )
     return wait_for(ask_scheduler(queue, question))
 
 
