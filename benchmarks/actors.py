@@ -30,13 +30,13 @@ from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
 from pie.mailbox import Ask, ask
 from pie.programs import NativeProgram, WasmProgram
-from pie.testing import HashModel, SimulatedModel, outcome_of
+from pie.testing import HashModel, SimulatedGpu, outcome_of
 
 DECODE = Path(__file__).parents[1] / "tests" / "guests" / "decode.wat"
 
 
 @attrs.define(eq=False)
-class InstantModel(SimulatedModel):
+class InstantGpu(SimulatedGpu):
     """Answers the letter `a` at once."""
 
     async def run(self, batch: Batch) -> BatchResult:
@@ -90,7 +90,7 @@ async def measure_latency(worst: list[float]) -> None:
 async def measure(program: Any, guests: int, tokens: int) -> dict[str, float]:
     """Processor time per token of `guests` guests, start included, and the loop's latency."""
     late: list[float] = []
-    async with open_engine([InstantModel(HashModel(pages=1 << 16))]) as engine:
+    async with open_engine([InstantGpu(HashModel(pages=1 << 16))]) as engine:
         await _all(engine, program, 1, 4)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(measure_latency, late)

@@ -4,14 +4,18 @@ Public: whoever writes an inferlet can test it with what is here, without a mode
 """
 
 from .engine import Outcome, outcome_of, run_native, simulated_engine
+from .gpu import SimulatedGpu, StepRecord
 from .hashing import HashModel, LetterTokenizer
-from .simulated import SimulatedModel
+from .timing import LinearTiming, Timing
 
 __all__ = [
     "HashModel",
     "LetterTokenizer",
+    "LinearTiming",
     "Outcome",
-    "SimulatedModel",
+    "SimulatedGpu",
+    "StepRecord",
+    "Timing",
     "outcome_of",
     "run_native",
     "simulated_engine",

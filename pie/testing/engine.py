@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import attrs
 from inferlet.entry import Main
 
+from pie.actors.executor import Device
 from pie.config import EngineConfig
 from pie.engine import Engine, open_engine
 from pie.ids import EventCode
@@ -15,15 +16,15 @@ from pie.messages import Event, Launched, Output
 from pie.offload import inline
 from pie.programs import NativeProgram
 
-from .simulated import SimulatedModel
+from .gpu import SimulatedGpu
 
 
 @asynccontextmanager
 async def simulated_engine(
-    *models: SimulatedModel, config: EngineConfig | None = None
+    *devices: Device, config: EngineConfig | None = None
 ) -> AsyncIterator[Engine]:
     """An engine without threads: on a virtual clock, a run takes no real time to wait."""
-    async with open_engine(models or (SimulatedModel(),), config, offload=inline) as engine:
+    async with open_engine(devices or (SimulatedGpu(),), config, offload=inline) as engine:
         yield engine
 
 

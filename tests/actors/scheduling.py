@@ -13,7 +13,7 @@ from pie.activity import Activity, Mover
 from pie.actors.batching import Scheduler
 from pie.actors.executor import Device, Executor
 from pie.actors.persistence import StateFolder
-from pie.batch import Batch, BatchResult
+from pie.batch import Batch, BatchResult, ModelRunner
 from pie.config import Scheduling
 from pie.errors import PieError
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
@@ -33,7 +33,7 @@ from pie.messages import (
     ServiceStats,
     SubmitPass,
 )
-from pie.testing import HashModel, SimulatedModel
+from pie.testing import HashModel, SimulatedGpu
 
 PAGE = ResourceKind.KV_PAGE
 
@@ -89,7 +89,7 @@ RunModel = Callable[[Batch], Awaitable[BatchResult]]
 
 
 @attrs.define(eq=False)
-class _Device(SimulatedModel):
+class _Device(SimulatedGpu):
     """A simulated model whose steps are run by the test's own function."""
 
     step: RunModel | None = None
@@ -99,15 +99,15 @@ class _Device(SimulatedModel):
         return await self.step(batch)
 
 
-def _device(model: HashModel, run: RunModel | Device | None) -> Device:
+def _device(model: ModelRunner, run: RunModel | Device | None) -> Device:
     if run is None:
-        return SimulatedModel(model)
+        return SimulatedGpu(model)
     return _Device(model, step=run) if callable(run) else run
 
 
 @asynccontextmanager
 async def scheduler_bench(
-    model: HashModel | None = None,
+    model: ModelRunner | None = None,
     *,
     step_tokens: int = 512,
     run: RunModel | Device | None = None,

@@ -16,7 +16,7 @@ from pie.messages import (
     ListExports,
     ReleaseExport,
 )
-from pie.testing import HashModel, SimulatedModel
+from pie.testing import HashModel, SimulatedGpu
 
 from .scheduling import PAGE, a_pass, alone, scheduler_bench, tokens_of
 
@@ -182,8 +182,8 @@ async def test_a_pass_may_read_a_page_by_one_pointer_and_write_it_by_another() -
 
 async def test_a_page_listed_twice_is_kept_for_the_other_pass_that_uses_it() -> None:
     """Contract R2: the end of a pass ends its own uses of the page only."""
-    model = SimulatedModel(HashModel(pages=3))
-    async with scheduler_bench(model.model, step_tokens=1, run=model.run) as bench:
+    gpu = SimulatedGpu(HashModel(pages=3))
+    async with scheduler_bench(gpu.runner, step_tokens=1, run=gpu.run) as bench:
         me = bench.open()
         read, first, second = await bench.allocate(me, 3)
         await bench.submit(me, a_pass([1] * 16, [read], 16)).reply.wait()

@@ -9,15 +9,15 @@ from pie.batch import Batch, BatchResult
 from pie.errors import PassFailed
 from pie.ids import Priority, QueueId
 from pie.messages import EndInstance, ExportPointers, ReleaseExport, Synchronize
-from pie.testing import HashModel, SimulatedModel
+from pie.testing import HashModel, SimulatedGpu
 
 from .scheduling import PAGE, a_pass, scheduler_bench, tokens_of
 
 
-def _losing(model: HashModel, *lost: int) -> SimulatedModel:
+def _losing(model: HashModel, *lost: int) -> SimulatedGpu:
     """A model that loses the batches with these numbers."""
 
-    class Losing(SimulatedModel):
+    class Losing(SimulatedGpu):
         async def run(self, batch: Batch) -> BatchResult:
             number = len(self.steps)
             result = await super().run(batch)
@@ -30,8 +30,8 @@ def _losing(model: HashModel, *lost: int) -> SimulatedModel:
 
 async def test_a_second_failure_does_not_hide_what_the_first_left_unwritten() -> None:
     """The reader rewinds to slots that only the first of two failed passes should have written."""
-    model = _losing(HashModel(), 0)
-    async with scheduler_bench(model.model, run=model) as bench:
+    gpu = _losing(HashModel(), 0)
+    async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 1)
         with pytest.raises(PassFailed, match="lost"):
@@ -44,8 +44,8 @@ async def test_a_second_failure_does_not_hide_what_the_first_left_unwritten() ->
 
 async def test_a_barrier_tells_of_the_failures_of_its_own_queue_only() -> None:
     """The guest returns without having met the failure on the other queue."""
-    model = _losing(HashModel(), 0)
-    async with scheduler_bench(model.model, run=model) as bench:
+    gpu = _losing(HashModel(), 0)
+    async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
         bench.submit(me, a_pass([1], pages[:1], 1, outputs=()), queue=0)

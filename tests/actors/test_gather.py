@@ -11,7 +11,7 @@ import trio
 from pie.actors.prediction import StepTime
 from pie.engine import Engine
 from pie.programs import NativeProgram
-from pie.testing import SimulatedModel, outcome_of, simulated_engine
+from pie.testing import SimulatedGpu, outcome_of, simulated_engine
 
 TOKENS = 40
 Main = Callable[[list[str]], Awaitable[str | None]]
@@ -50,13 +50,13 @@ async def _run_all(engine: Engine, count: int, main: Main) -> None:
 @pytest.mark.parametrize("guests", [1, 2, 16, 64, 256])
 async def test_looping_guests_all_share_every_batch(guests: int) -> None:
     """N guests give batches of N, not of 1 and N - 1 in turn."""
-    model = SimulatedModel()
-    async with simulated_engine(model) as engine:
+    gpu = SimulatedGpu()
+    async with simulated_engine(gpu) as engine:
         await _run_all(engine, guests, looping)
 
     # Launches are told one by one, so the first step may begin with those launched so far.
-    assert len(model.steps) <= TOKENS + 1
-    assert [step.passes for step in model.steps[2:-1]] == [guests] * (len(model.steps) - 3)
+    assert len(gpu.steps) <= TOKENS + 1
+    assert [step.passes for step in gpu.steps[2:-1]] == [guests] * (len(gpu.steps) - 3)
 
 
 @pytest.mark.parametrize("company", [spinning, idle_for_ever])
@@ -64,7 +64,7 @@ async def test_guests_that_never_submit_cost_the_others_nothing(company: Main) -
     """64 looping guests keep at least 95 % of their throughput."""
 
     async def seconds(*others: Main) -> float:
-        async with simulated_engine(SimulatedModel()) as engine:
+        async with simulated_engine(SimulatedGpu()) as engine:
             more = [await engine.launch(NativeProgram(other)) for other in others]
             began = trio.current_time()
             await _run_all(engine, 64, looping)
@@ -84,8 +84,8 @@ async def test_launches_do_not_break_up_the_batches_of_others() -> None:
         await context.fill("hello")
         return str(await context.step(inferlet.Greedy()))
 
-    model = SimulatedModel()
-    async with simulated_engine(model) as engine, trio.open_nursery() as nursery:
+    gpu = SimulatedGpu()
+    async with simulated_engine(gpu) as engine, trio.open_nursery() as nursery:
 
         async def launch_others() -> None:
             while True:
@@ -98,9 +98,9 @@ async def test_launches_do_not_break_up_the_batches_of_others() -> None:
                 await _run_all(engine, 64, looping)
                 others.cancel()
 
-    small = [step for step in model.steps if step.passes < 64]
+    small = [step for step in gpu.steps if step.passes < 64]
     assert len(small) <= 2
-    assert len(model.steps) <= TOKENS * 1.05
+    assert len(gpu.steps) <= TOKENS * 1.05
 
 
 async def test_guests_that_wait_for_something_else_are_not_waited_for() -> None:
@@ -115,11 +115,11 @@ async def test_guests_that_wait_for_something_else_are_not_waited_for() -> None:
                 await inferlet.sleep(0.025)
         return "done"
 
-    model = SimulatedModel()
-    async with simulated_engine(model) as engine:
+    gpu = SimulatedGpu()
+    async with simulated_engine(gpu) as engine:
         await _run_all(engine, 64, with_tool)
 
-    assert len(model.steps) <= TOKENS + 1
+    assert len(gpu.steps) <= TOKENS + 1
 
 
 def test_the_step_time_is_learned_and_forgotten() -> None:

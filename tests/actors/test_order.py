@@ -15,7 +15,7 @@ from pie.messages import (
     FreePointers,
     Synchronize,
 )
-from pie.testing import HashModel, SimulatedModel
+from pie.testing import HashModel, LinearTiming, SimulatedGpu
 
 from .scheduling import PAGE, a_pass, alone, scheduler_bench, tokens_of
 
@@ -35,14 +35,14 @@ async def test_flush_then_fork_on_another_queue_sees_the_whole_prompt() -> None:
 
 async def test_consecutive_passes_of_a_queue_share_a_step() -> None:
     """Contract K5: a later pass may read what an earlier one writes in the same step."""
-    model = SimulatedModel()
-    async with scheduler_bench(model.model, run=model) as bench:
+    gpu = SimulatedGpu()
+    async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 1)
         works = [bench.submit(me, a_pass([i], pages, i + 1)) for i in range(5)]
         got = await tokens_of(*works)
 
-    assert [step.passes for step in model.steps] == [5]
+    assert [step.passes for step in gpu.steps] == [5]
     assert got == [await alone(list(range(i + 1))) for i in range(5)]
 
 
@@ -171,8 +171,8 @@ async def test_urgent_passes_run_first_and_old_ones_are_not_forgotten() -> None:
 
 async def test_a_pass_that_a_more_urgent_one_waits_for_becomes_as_urgent() -> None:
     """Contract Q3: the urgent one overwrites what the low one reads, so it runs after it."""
-    model = SimulatedModel()
-    async with scheduler_bench(model.model, step_tokens=1, run=model) as bench:
+    gpu = SimulatedGpu()
+    async with scheduler_bench(gpu.runner, step_tokens=1, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
         bench.service.activity.start()
@@ -191,8 +191,8 @@ async def test_a_pass_that_a_more_urgent_one_waits_for_becomes_as_urgent() -> No
 
 async def test_a_killed_instance_gives_back_everything_once_its_step_is_over() -> None:
     """Contract R10: what runs finishes and keeps its pages until then; the rest is dropped."""
-    model = SimulatedModel(step_seconds=1.0)
-    async with scheduler_bench(model.model, step_tokens=16, run=model) as bench:
+    gpu = SimulatedGpu(timing=LinearTiming(1.0))
+    async with scheduler_bench(gpu.runner, step_tokens=16, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
         running = bench.submit(me, a_pass([1] * 16, pages[:1], 16))
@@ -257,8 +257,8 @@ async def test_an_ended_instance_leaves_the_line_for_pages() -> None:
 
 async def test_embedding_slots_carry_hidden_states_in_order() -> None:
     """Contract F4, K5: a pass that takes a slot runs a step after the one that fills it."""
-    model = SimulatedModel()
-    async with scheduler_bench(model.model, run=model) as bench:
+    gpu = SimulatedGpu()
+    async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
         slots = await bench.allocate(me, 1, ResourceKind.EMBEDDING)
@@ -267,5 +267,5 @@ async def test_embedding_slots_carry_hidden_states_in_order() -> None:
         take = bench.submit(me, a_pass([-1 - slots[0]], pages[1:], 1), queue=1)
         (embedded,) = await tokens_of(take)
 
-    assert [step.passes for step in model.steps] == [1, 1]
+    assert [step.passes for step in gpu.steps] == [1, 1]
     assert embedded != await alone([1])

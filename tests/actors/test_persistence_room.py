@@ -23,7 +23,7 @@ from pie.messages import (
     ReleaseExport,
 )
 from pie.offload import inline
-from pie.testing import HashModel, SimulatedModel
+from pie.testing import HashModel, SimulatedGpu
 
 from .keeping import (
     PAGES,
@@ -176,7 +176,7 @@ async def test_an_entry_may_be_released_while_its_pages_are_read(state: StateFol
     model = HashModel(pages=4)
     reading = trio.Event()
 
-    class Slow(SimulatedModel):
+    class Slow(SimulatedGpu):
         async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
             if exported:
                 reading.set()

@@ -21,7 +21,7 @@ from pie.engine import Engine
 from pie.errors import UsageError
 from pie.ids import EventCode
 from pie.programs import NativeProgram
-from pie.testing import HashModel, SimulatedModel, simulated_engine
+from pie.testing import HashModel, SimulatedGpu, simulated_engine
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +130,7 @@ async def test_a_signal_terminates_the_instance_which_still_reports() -> None:
 async def test_memory_that_can_never_suffice_has_its_own_status(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    async with simulated_engine(SimulatedModel(HashModel(pages=4))) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel(pages=4))) as engine:
         code = await serve(engine, ask_too_much, Json())
 
     report = json.loads(capfd.readouterr().out)

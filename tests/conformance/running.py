@@ -26,7 +26,7 @@ from pie.messages import BlobSent, Event, Launched
 from pie.offload import inline
 from pie.programs import NativeProgram, WasmProgram
 from pie.signals import Deadline
-from pie.testing import HashModel, SimulatedModel, simulated_engine
+from pie.testing import HashModel, SimulatedGpu, simulated_engine
 
 from . import build
 from .guest.cases import CASES, Case, Guest, Refusal, as_text
@@ -118,8 +118,8 @@ async def engine_for(case: Case) -> AsyncIterator[Engine]:
     config = EngineConfig(
         limits=Limits(**case.limits), scheduling=Scheduling(step_tokens=case.step_tokens)
     )
-    first = SimulatedModel(HashModel(**case.model))
-    second = SimulatedModel(HashModel("second", pages=64, adapter_slots=0))
+    first = SimulatedGpu(HashModel(**case.model))
+    second = SimulatedGpu(HashModel("second", pages=64, adapter_slots=0))
     async with simulated_engine(first, second, config=config) as engine:
         yield engine
         stats = await engine.stats()

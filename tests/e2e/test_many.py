@@ -12,7 +12,7 @@ from pie.engine import Engine, open_engine
 from pie.guest.wasm import WasmHost
 from pie.ids import EventCode
 from pie.programs import WasmProgram
-from pie.testing import HashModel, SimulatedModel, outcome_of
+from pie.testing import HashModel, LinearTiming, SimulatedGpu, outcome_of
 from tests.inferlets.loading import ROOT, component_of
 
 from .real import real_engine, run_all
@@ -37,8 +37,8 @@ async def _nothing_is_left(engine: Engine, host: WasmHost) -> None:
 @pytest.mark.slow
 async def test_five_hundred_components_finish_beside_one_that_never_ends() -> None:
     """100 made by componentize-py and 400 written by hand, in one process on one thread."""
-    model = SimulatedModel(HashModel(pages=8192), step_seconds=0.005)
-    async with component_of(COMPLETION) as python, open_engine([model]) as engine:
+    gpu = SimulatedGpu(HashModel(pages=8192), timing=LinearTiming(0.005))
+    async with component_of(COMPLETION) as python, open_engine([gpu]) as engine:
         host = python.host
         decode = WasmProgram(host, await host.load(DECODE))
         warm = (["--prompt", "hello", "--max-tokens", "2"], 1)

@@ -17,7 +17,7 @@ from inferlet import host
 from pie.config import EngineConfig
 from pie.engine import open_engine
 from pie.programs import NativeProgram
-from pie.testing import HashModel, SimulatedModel, outcome_of
+from pie.testing import HashModel, LinearTiming, SimulatedGpu, outcome_of
 
 PREFIX = "a long prefix that many prompts have in common"
 FLAG = "prefix is cached"
@@ -52,8 +52,8 @@ async def cached_prefix(args: list[str]) -> str:
 
 async def main(state: str, *arguments: str) -> None:
     config = EngineConfig(state_path=state)
-    model = SimulatedModel(HashModel(), step_seconds=0.001)
-    async with open_engine([model], config) as engine:
+    gpu = SimulatedGpu(HashModel(), timing=LinearTiming(0.001))
+    async with open_engine([gpu], config) as engine:
         outcome = await outcome_of(await engine.launch(NativeProgram(cached_prefix), arguments))
         sys.stdout.write(outcome.text)
 

@@ -12,7 +12,15 @@ from pie.config import EngineConfig, Scheduling
 from pie.engine import Engine
 from pie.ids import EventCode
 from pie.programs import NativeProgram
-from pie.testing import HashModel, Outcome, SimulatedModel, outcome_of, run_native, simulated_engine
+from pie.testing import (
+    HashModel,
+    LinearTiming,
+    Outcome,
+    SimulatedGpu,
+    outcome_of,
+    run_native,
+    simulated_engine,
+)
 
 SIZE = 16
 TOKENS = 8 * SIZE
@@ -37,9 +45,9 @@ async def _growing(args: list[str]) -> str:
 async def _run(
     pages: int, guests: int, host_pages: int | None = None
 ) -> tuple[float, list[Outcome]]:
-    model = SimulatedModel(HashModel(pages=pages))
+    gpu = SimulatedGpu(HashModel(pages=pages))
     began = trio.current_time()
-    async with simulated_engine(model, config=_config(host_pages)) as engine:
+    async with simulated_engine(gpu, config=_config(host_pages)) as engine:
         outcomes = await _all(engine, [[f"{number:03}"] for number in range(guests)])
         took = trio.current_time() - began
         await _nothing_is_left(engine)
@@ -101,7 +109,7 @@ async def test_pages_come_back_bit_for_bit() -> None:
 
     async with simulated_engine() as engine:
         wanted = (await run_native(engine, pausing)).text
-    async with simulated_engine(SimulatedModel(HashModel(pages=8))) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel(pages=8))) as engine:
         old = await engine.launch(NativeProgram(pausing), ["pause"])
         await trio.sleep(10)
         young = (await _all(engine, [["y" * 20]]))[0]
@@ -136,8 +144,8 @@ async def test_exports_that_nobody_uses_move_out_and_come_back_on_import() -> No
         return str(await inferlet.host.get_tokens(result))
 
     async def tokens(pages: int) -> list[str]:
-        model = SimulatedModel(HashModel(pages=pages))
-        async with simulated_engine(model, config=_config(16)) as engine:
+        gpu = SimulatedGpu(HashModel(pages=pages))
+        async with simulated_engine(gpu, config=_config(16)) as engine:
             for name in "abcd":
                 assert (await run_native(engine, export, [name])).event.code is EventCode.COMPLETED
             return [(await run_native(engine, use, [name])).text for name in "abcd"]
@@ -163,8 +171,8 @@ async def test_a_ring_of_guests_that_wait_for_each_other_with_pages_in_hand_goes
         await inferlet.broadcast(f"{(number + 1) % count}", "go")
         return str(token)
 
-    model = SimulatedModel(HashModel(pages=8))
-    async with simulated_engine(model, config=_config(64)) as engine:
+    gpu = SimulatedGpu(HashModel(pages=8))
+    async with simulated_engine(gpu, config=_config(64)) as engine:
         with trio.fail_after(1000):
             launched = [await engine.launch(NativeProgram(member), [str(n)]) for n in range(count)]
             outcomes = [await outcome_of(one) for one in launched]
@@ -183,8 +191,8 @@ async def test_without_room_in_host_memory_the_first_in_line_ends(host_pages: in
         await context.step(inferlet.Greedy())
         return await inferlet.receive()
 
-    model = SimulatedModel(HashModel(pages=8))
-    async with simulated_engine(model, config=_config(host_pages)) as engine:
+    gpu = SimulatedGpu(HashModel(pages=8))
+    async with simulated_engine(gpu, config=_config(host_pages)) as engine:
         old = await engine.launch(NativeProgram(holding))
         await trio.sleep(1)
         (young,) = await _all(engine, [["y" * 6 * SIZE]])
@@ -214,8 +222,8 @@ async def test_idle_instances_make_room_before_running_ones() -> None:
         await context.generate(max_tokens=running_tokens - 1, ignore_eos=True)
         return str(trio.current_time())
 
-    model = SimulatedModel(HashModel(pages=8), step_seconds=1.0, row_seconds=0.0)
-    async with simulated_engine(model) as engine:
+    gpu = SimulatedGpu(HashModel(pages=8), timing=LinearTiming(1.0, 0.0))
+    async with simulated_engine(gpu) as engine:
         old = await engine.launch(NativeProgram(idle))
         await trio.sleep(5)
         first = await engine.launch(NativeProgram(running))
@@ -246,7 +254,7 @@ async def test_while_host_memory_has_room_a_request_waits_for_those_who_share() 
         await inferlet.host.deallocate(queue, 0, pages)
         return "let go"
 
-    async with simulated_engine(SimulatedModel(HashModel(pages=8))) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel(pages=8))) as engine:
         owner = await engine.launch(NativeProgram(share))
         await trio.sleep(1)
         importer = await engine.launch(NativeProgram(use))
@@ -279,8 +287,8 @@ async def test_who_gets_no_room_ends_even_if_its_guest_never_looks() -> None:
         await context.flush()
         await inferlet.receive()
 
-    model = SimulatedModel(HashModel(pages=8))
-    async with simulated_engine(model, config=_config(0)) as engine:
+    gpu = SimulatedGpu(HashModel(pages=8))
+    async with simulated_engine(gpu, config=_config(0)) as engine:
         old = await engine.launch(NativeProgram(holding))
         await trio.sleep(1)
         outcome = await run_native(engine, writing)

@@ -16,7 +16,7 @@ from pie.guest.instance import Instance
 from pie.guest.interfaces import ALL
 from pie.ids import EventCode
 from pie.programs import NativeProgram
-from pie.testing import HashModel, SimulatedModel, outcome_of, run_native, simulated_engine
+from pie.testing import HashModel, SimulatedGpu, outcome_of, run_native, simulated_engine
 
 
 async def _waits_for_ever(_: list[str]) -> None:
@@ -84,7 +84,7 @@ async def test_a_request_for_memory_that_can_never_fit_is_event_5() -> None:
         await context.fill("x" * 100)
         await context.flush()
 
-    async with simulated_engine(SimulatedModel(HashModel(pages=4))) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel(pages=4))) as engine:
         outcome = await run_native(engine, main)
         assert (await run_native(engine, _hello)).text == "hello"
 

@@ -22,7 +22,7 @@ from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
 from pie.ids import EventCode
 from pie.programs import NativeProgram, WasmProgram
-from pie.testing import SimulatedModel, outcome_of, run_native, simulated_engine
+from pie.testing import LinearTiming, SimulatedGpu, outcome_of, run_native, simulated_engine
 
 DECODE = Path(__file__).parents[1] / "guests" / "decode.wat"
 
@@ -125,8 +125,8 @@ async def test_with_too_many_passes_in_flight_execute_waits() -> None:
         return str(times)
 
     limits = Limits(max_passes_in_flight=2)
-    model = SimulatedModel(step_seconds=1.0, row_seconds=0.0)
-    async with simulated_engine(model, config=EngineConfig(limits=limits)) as engine:
+    gpu = SimulatedGpu(timing=LinearTiming(1.0, 0.0))
+    async with simulated_engine(gpu, config=EngineConfig(limits=limits)) as engine:
         outcome = await run_native(engine, main)
 
     assert outcome.text == "[0.0, 0.0, 1.0, 1.0, 2.0, 2.0]"
@@ -154,8 +154,8 @@ async def test_a_component_that_uses_up_its_processor_time_is_ended() -> None:
     wasm = WasmHost(ALL)
     try:
         program = WasmProgram(wasm, await wasm.load(DECODE))
-        model = SimulatedModel(step_seconds=0.001)
-        async with open_engine([model], EngineConfig(limits=limits)) as engine:
+        gpu = SimulatedGpu(timing=LinearTiming(0.001))
+        async with open_engine([gpu], EngineConfig(limits=limits)) as engine:
             spinning = await outcome_of(await engine.launch(program, ["1", "spin"]))
             decoding = await outcome_of(await engine.launch(program, ["5"]))
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inferlet
 
-from pie.testing import SimulatedModel, run_native, simulated_engine
+from pie.testing import SimulatedGpu, run_native, simulated_engine
 
 
 async def complete(args: list[str]) -> str:
@@ -25,7 +25,7 @@ async def test_a_guest_completes_a_text() -> None:
 
 
 async def test_nothing_is_left_when_a_guest_has_ended() -> None:
-    async with simulated_engine(SimulatedModel()) as engine:
+    async with simulated_engine(SimulatedGpu()) as engine:
         await run_native(engine, complete)
 
         stats = (await engine.stats())["simulated"]

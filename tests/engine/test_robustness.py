@@ -17,7 +17,7 @@ from pie.config import EngineConfig, Limits
 from pie.engine import Engine, ThreadedModel
 from pie.ids import EventCode
 from pie.programs import NativeProgram
-from pie.testing import HashModel, Outcome, SimulatedModel, outcome_of, run_native, simulated_engine
+from pie.testing import HashModel, Outcome, SimulatedGpu, outcome_of, run_native, simulated_engine
 
 U32_MAX = 2**32 - 1
 
@@ -55,7 +55,7 @@ async def ending_of(body: Body, *, limits: Limits | None = None, kept: int = 0) 
         return (await context.generate(max_tokens=20, ignore_eos=True)).text
 
     config = EngineConfig(limits=limits or Limits())
-    async with simulated_engine(SimulatedModel(HashModel(pages=64)), config=config) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel(pages=64)), config=config) as engine:
         beside = await engine.launch(NativeProgram(bystander))
         with trio.fail_after(1000):
             outcome = await run_native(engine, main)

@@ -11,7 +11,7 @@ from inferlet import host
 from inferlet.native import HOST
 
 from pie.ids import EventCode
-from pie.testing import HashModel, SimulatedModel, run_native, simulated_engine
+from pie.testing import HashModel, SimulatedGpu, run_native, simulated_engine
 
 ADAPTER = 2
 Main = Callable[[list[str]], Awaitable[str | None]]
@@ -52,7 +52,7 @@ async def _queue_and_slots() -> tuple[Any, list[int], list[int]]:
 
 
 async def _result(main: Main) -> str:
-    async with simulated_engine(SimulatedModel(HashModel())) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel())) as engine:
         return (await run_native(engine, main)).text
 
 
@@ -124,7 +124,7 @@ async def test_a_slots_next_owner_finds_nothing_in_it() -> None:
         same = await _text(queue, pages[0], slots[0]) == await _text(queue, pages[0], None)
         return f"{found} {same}"
 
-    async with simulated_engine(SimulatedModel(HashModel())) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel())) as engine:
         left = await run_native(engine, leave)
         assert left.event.code is EventCode.COMPLETED, left.event
         assert (await run_native(engine, find)).text == "[[0.0]] True"
@@ -180,7 +180,7 @@ async def test_wrong_use_traps_with_the_values(
         else:
             await _call(zo, f"{function}-adapter", queue, slot, *arguments)
 
-    async with simulated_engine(SimulatedModel(HashModel())) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel())) as engine:
         outcome = await run_native(engine, main)
 
     assert outcome.event.code is EventCode.EXCEPTION

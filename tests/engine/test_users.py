@@ -13,7 +13,7 @@ from pie.config import EngineConfig, Scheduling
 from pie.engine import Engine
 from pie.ids import EventCode
 from pie.programs import NativeProgram
-from pie.testing import HashModel, SimulatedModel, outcome_of, run_native, simulated_engine
+from pie.testing import HashModel, SimulatedGpu, outcome_of, run_native, simulated_engine
 
 SIZE = 16
 PAGES = 4
@@ -137,8 +137,8 @@ async def _secret(args: list[str]) -> str:
     return f"{first} {await context.step(inferlet.Greedy())}"
 
 
-def _small_pool() -> SimulatedModel:
-    return SimulatedModel(HashModel(pages=PAGES))
+def _small_pool() -> SimulatedGpu:
+    return SimulatedGpu(HashModel(pages=PAGES))
 
 
 async def test_what_was_in_the_pages_of_another_user_is_gone() -> None:
@@ -191,7 +191,7 @@ async def test_a_vector_in_the_embedding_slot_of_another_user_is_gone() -> None:
         await host.ready(await host.pass_pollable(result))
         return str(await host.get_tokens(result))
 
-    async with simulated_engine(SimulatedModel(HashModel(embedding_slots=2))) as engine:
+    async with simulated_engine(SimulatedGpu(HashModel(embedding_slots=2))) as engine:
         fresh = await _text_of(engine, use, "bob")
         await _text_of(engine, keep, "alice")
         assert await _text_of(engine, use, "bob") == fresh

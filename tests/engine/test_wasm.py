@@ -16,14 +16,14 @@ from pie.ids import EventCode
 from pie.messages import Launched
 from pie.offload import inline
 from pie.programs import NativeProgram, WasmProgram
-from pie.testing import HashModel, Outcome, SimulatedModel, outcome_of, simulated_engine
+from pie.testing import HashModel, LinearTiming, Outcome, SimulatedGpu, outcome_of, simulated_engine
 
 DECODE = Path(__file__).parents[1] / "guests" / "decode.wat"
 
 
 @asynccontextmanager
 async def engine_and_guest(
-    *models: SimulatedModel,
+    *models: SimulatedGpu,
 ) -> AsyncIterator[tuple[Engine, WasmProgram]]:
     """A simulated engine, and the decoding component preempted by fuel in virtual time."""
     host = WasmHost(ALL, preemption=Fuel(100_000, 0.001), offload=inline)
@@ -69,21 +69,21 @@ async def test_a_component_decodes_as_a_native_guest_does() -> None:
 
 
 async def test_sixty_four_components_share_every_batch() -> None:
-    model = SimulatedModel()
+    gpu = SimulatedGpu()
     texts: list[str] = []
 
     async def read(launched: Launched) -> None:
         texts.append((await outcome_of(launched)).text)
 
-    async with engine_and_guest(model) as (engine, program):
+    async with engine_and_guest(gpu) as (engine, program):
         async with trio.open_nursery() as nursery:
             for _ in range(64):
                 nursery.start_soon(read, await engine.launch(program, ["20"]))
         await _nothing_is_left(engine)
 
     assert len(set(texts)) == 1
-    assert len(model.steps) <= 21
-    assert [step.passes for step in model.steps[2:-1]] == [64] * (len(model.steps) - 3)
+    assert len(gpu.steps) <= 21
+    assert [step.passes for step in gpu.steps[2:-1]] == [64] * (len(gpu.steps) - 3)
 
 
 async def test_a_spinning_component_costs_the_others_nothing_and_can_be_ended() -> None:
@@ -135,8 +135,8 @@ async def test_an_unknown_pointer_is_named() -> None:
 
 async def test_one_guest_may_use_two_models_of_different_speed() -> None:
     """One model service per model: neither waits for the other."""
-    fast = SimulatedModel(HashModel("fast"), step_seconds=0.001)
-    slow = SimulatedModel(HashModel("slow"), step_seconds=0.1)
+    fast = SimulatedGpu(HashModel("fast"), timing=LinearTiming(0.001))
+    slow = SimulatedGpu(HashModel("slow"), timing=LinearTiming(0.1))
 
     async def main(args: list[str]) -> str:
         async def decode(name: str) -> str:
