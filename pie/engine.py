@@ -20,6 +20,7 @@ from .activity import Activity
 from .actors.batching import Scheduler
 from .actors.broker import Broker
 from .actors.executor import Device, Executor
+from .actors.observer import Observe
 from .actors.persistence import StateFolder
 from .actors.store import KeyValues, MemoryKeyValues, SqliteKeyValues, Store
 from .actors.supervisor import Supervisor
@@ -142,8 +143,9 @@ async def open_engine(
     config: EngineConfig | None = None,
     *,
     offload: Offload = in_thread,
+    observe: Observe | None = None,
 ) -> AsyncIterator[Engine]:
-    """Run an engine for the duration of the context."""
+    """Run an engine for the duration of the context. `observe` makes an observer of each model."""
     config = config or EngineConfig()
     pairs, state = _open_state(config, offload)
     async with trio.open_nursery() as actors:
@@ -154,7 +156,8 @@ async def open_engine(
         start(Store(store_mailbox, pairs, offload, config.max_store_bytes).run)
         start(Broker(broker_mailbox).run)
         services = tuple(
-            _start_service(index, model, config, start, state) for index, model in enumerate(models)
+            _start_service(index, model, config, start, state, observe)
+            for index, model in enumerate(models)
         )
 
         common = _Wiring(services, broker, store, supervisor, config, offload)
@@ -202,6 +205,7 @@ def _start_service(
     config: EngineConfig,
     start: Callable[[Callable[[], Awaitable[None]]], None],
     state: StateFolder | None,
+    observe: Observe | None,
 ) -> ModelService:
     """Start a model's executor and scheduler."""
     # The mailbox holds at most what the instances' limits allow; see SchedulerMessage.
@@ -211,7 +215,9 @@ def _start_service(
     activity = Activity()
     start(Executor(batches, model).run)
     info = model.runner.info
-    start(Scheduler(mailbox, executor, info, activity, config.scheduling, state).run)
+    observer = None if observe is None else observe(info)
+    scheduling = config.scheduling
+    start(Scheduler(mailbox, executor, info, activity, scheduling, state, observer).run)
     return ModelService(index=index, info=info, scheduler=scheduler, activity=activity)
 
 

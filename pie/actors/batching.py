@@ -45,6 +45,7 @@ from .commands import Commands
 from .exports import UnknownExport
 from .ledger import Ledger
 from .moves import Moves
+from .observer import Observer
 from .packing import Packer
 from .pages import PageTable
 from .passes import PendingCommand
@@ -90,11 +91,13 @@ class Scheduler:
         activity: Activity,
         config: Scheduling,
         state: StateFolder | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """With `state`, exports of KV pages are kept there (R7)."""
         self._mailbox = mailbox
         self._executor = executor
         self._activity = activity
+        self._observer = observer
         self._table = PageTable(
             info.page_size,
             info.pages,
@@ -104,10 +107,10 @@ class Scheduler:
             keeps_exports=state is not None,
         )
         self._moves = Moves(self._table)
-        self._relocation = Relocation(self._moves, executor)
+        self._relocation = Relocation(self._moves, executor, observer)
         self._commands = Commands(self._table, executor)
         self._planner = BatchPlanner(config.step_tokens, config.ageing_seconds)
-        self._ledger = Ledger(self._table, self._planner)
+        self._ledger = Ledger(self._table, self._planner, observer=observer)
         self._step_time = StepTime()
         self._changed = Signal()
         self._settled = Signal()
@@ -119,6 +122,8 @@ class Scheduler:
             )
 
     async def run(self) -> None:
+        if self._observer is not None:
+            self._observer.opened(self._ledger)
         with draining(self._mailbox), self._executor, self._ledger.answering_all():
             if self._persistence is not None:
                 await self._persistence.restore()
@@ -160,6 +165,8 @@ class Scheduler:
         with answering(message):
             self._handle(message)
         self._activity.stop()
+        if self._observer is not None:
+            self._observer.took(message)
 
     def _handle(self, message: SchedulerMessage) -> None:
         match message:
@@ -267,12 +274,16 @@ class Scheduler:
             chunk.work.running = True
         batch = packer.batch()
         began = trio.current_time()
+        if self._observer is not None:
+            self._observer.began(step, batch)
         lost: PieError | None = None
         try:
             packer.unpack(await ask(self._executor, RunBatch(batch)))
         except PassFailed as error:
             lost = error
         seconds = trio.current_time() - began
+        if self._observer is not None:
+            self._observer.ended(step, lost)
         self._step_time.learn(batch.rows, int(batch.lengths.sum()), seconds)
         self._counters.count(step, len(batch.sampled_rows) + len(batch.ranked_rows), seconds)
         if lost is not None and await self._repeat_apart(step, packer):

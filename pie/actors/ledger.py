@@ -18,6 +18,7 @@ from pie.ids import InstanceId, QueueId
 from pie.mailbox import Ask
 from pie.messages import EndInstance, OpenInstance, RunCommand, SubmitPass, Synchronize
 
+from .observer import Observer
 from .packing import result_of
 from .pages import PageTable
 from .passes import (
@@ -55,6 +56,7 @@ class Ledger:
     table: PageTable
     planner: BatchPlanner
     finished_passes: int = 0
+    observer: Observer | None = None
     _owners: dict[InstanceId, Owner] = attrs.field(factory=dict)
     _sequence: int = 0
 
@@ -146,6 +148,8 @@ class Ledger:
         queue.append(pending)
         self.planner.add(pending)
         self._owners[pending.instance].unfinished += 1
+        if self.observer is not None:
+            self.observer.submitted(pending)
 
     def end(self, message: EndInstance) -> None:
         owner = self._owners.get(message.instance)
@@ -225,6 +229,8 @@ class Ledger:
             owner.unfinished -= 1
             self._advance(work.instance, work.queue)
             self._finish_draining(work.instance)
+        if self.observer is not None:
+            self.observer.finished(work)
 
     def _advance(self, instance: InstanceId, queue: QueueId) -> None:
         owner = self._owners[instance]

@@ -15,6 +15,7 @@ from pie.mailbox import ask
 from pie.messages import ExecutorMessage, ReadPages, WritePages
 
 from .moves import Moves
+from .observer import Observer
 from .passes import Resource
 
 
@@ -27,6 +28,7 @@ class Relocation:
 
     _moves: Moves
     _executor: trio.MemorySendChannel[ExecutorMessage]
+    _observer: Observer | None = None
     _contents: dict[int, NDArray[np.uint8]] = attrs.field(factory=dict)
     """By place in host memory."""
     moved_out: int = 0
@@ -49,17 +51,23 @@ class Relocation:
         while returned := self._moves.take_returned():
             contents = np.stack([self._contents.pop(place) for place in returned.values()])
             await ask(self._executor, WritePages(ints(list(returned)), contents))
+            if self._observer is not None:
+                self._observer.moved_back(list(returned))
             moved = True
         return moved
 
     async def _out(self, pages: Sequence[Resource]) -> None:
         numbers = [page.number for page in pages if page.number is not None]
         contents = await self._read_pool(numbers)
+        gone: list[int] = []
         for page, number, content in zip(pages, numbers, contents, strict=True):
             place = self._moves.moved_out(page, number)
             if place is not None:
                 self._contents[place] = content.copy()
                 self.moved_out += 1
+                gone.append(number)
+        if self._observer is not None:
+            self._observer.moved_out(gone)
         self._moves.table.room.serve()
 
     async def _read_pool(self, numbers: Sequence[int]) -> NDArray[np.uint8]:

@@ -1,0 +1,55 @@
+"""Watching a model's scheduler from outside: what a trace or a simulation is told.
+
+An engine without an observer pays one test for None at each of these places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from pie.batch import Batch, ModelInfo
+from pie.errors import PieError
+from pie.messages import SchedulerMessage
+
+from .passes import Pending
+from .planner import Chunk
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+
+class Observer(Protocol):
+    """Told what happens in one model's scheduler, in order, as it happens.
+
+    The methods run on the loop inside the scheduler: they must not wait, and change nothing. What
+    they raise stops the engine, like any other bug in an actor.
+    """
+
+    def opened(self, ledger: Ledger, /) -> None:
+        """The scheduler begins. Its page table and plan are reached through `ledger`."""
+
+    def took(self, message: SchedulerMessage, /) -> None:
+        """A message has been handled, or has been answered with a caller's mistake."""
+
+    def submitted(self, work: Pending, /) -> None:
+        """A pass or command is in its queue, and knows what it waits for."""
+
+    def began(self, step: Sequence[Chunk], batch: Batch, /) -> None:
+        """A step goes to the executor."""
+
+    def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
+        """It came back, or was lost; no pass of it has been answered yet."""
+
+    def finished(self, work: Pending, /) -> None:
+        """A pass or command has been answered, with `work.error` if there is one."""
+
+    def moved_out(self, numbers: Sequence[int], /) -> None:
+        """The pages that had these numbers are in host memory."""
+
+    def moved_back(self, numbers: Sequence[int], /) -> None:
+        """Pages have come back from host memory, at these numbers."""
+
+
+Observe: TypeAlias = Callable[[ModelInfo], Observer | None]
+"""Makes the observer of each model of an engine, or none."""
