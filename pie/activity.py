@@ -9,6 +9,7 @@ it cannot know whether the sender goes on at once.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -43,6 +44,8 @@ class Mover:
     """
 
     _activities: list[Activity]
+    _watch: Callable[[bool], None] | None = None
+    """Told when it starts and stops."""
     _chosen: bool = False
     _moving: bool = False
     stopped_at: float = math.inf
@@ -54,6 +57,8 @@ class Mover:
         if not self._moving:
             self._moving = True
             self.submitted = False
+            if self._watch is not None:
+                self._watch(True)
             for activity in self._activities:
                 activity.start()
 
@@ -61,6 +66,8 @@ class Mover:
         if self._moving:
             self._moving = False
             self.stopped_at = trio.current_time()
+            if self._watch is not None:
+                self._watch(False)
             for activity in self._activities:
                 activity.stop()
 

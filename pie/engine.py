@@ -20,7 +20,7 @@ from .activity import Activity
 from .actors.batching import Scheduler
 from .actors.broker import Broker
 from .actors.executor import Device, Executor
-from .actors.observer import Observe
+from .actors.observer import GuestObserver, Observe
 from .actors.persistence import StateFolder
 from .actors.store import KeyValues, MemoryKeyValues, SqliteKeyValues, Store
 from .actors.supervisor import Supervisor
@@ -144,8 +144,12 @@ async def open_engine(
     *,
     offload: Offload = in_thread,
     observe: Observe | None = None,
+    guests: GuestObserver | None = None,
 ) -> AsyncIterator[Engine]:
-    """Run an engine for the duration of the context. `observe` makes an observer of each model."""
+    """Run an engine for the duration of the context.
+
+    `observe` makes an observer of each model, `guests` is told of the instances.
+    """
     config = config or EngineConfig()
     pairs, state = _open_state(config, offload)
     async with trio.open_nursery() as actors:
@@ -177,6 +181,7 @@ async def open_engine(
                     seed=config.seed,
                     max_instances=config.max_instances,
                     max_per_user=config.max_instances_per_user,
+                    observer=guests,
                 )
                 instances.start_soon(boss.run)
                 with supervisor:

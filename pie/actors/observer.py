@@ -1,4 +1,4 @@
-"""Watching a model's scheduler from outside: what a trace or a simulation is told.
+"""Watching an engine from outside: what a trace or a simulation is told.
 
 An engine without an observer pays one test for None at each of these places.
 """
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from pie.batch import Batch, ModelInfo
 from pie.errors import PieError
-from pie.messages import SchedulerMessage
+from pie.ids import InstanceId
+from pie.messages import Event, LaunchContext, SchedulerMessage
 
 from .passes import Pending
 from .planner import Chunk
@@ -49,6 +50,19 @@ class Observer(Protocol):
 
     def moved_back(self, numbers: Sequence[int], /) -> None:
         """Pages have come back from host memory, at these numbers."""
+
+
+class GuestObserver(Protocol):
+    """Told what becomes of an engine's instances; the same rules."""
+
+    def launched(self, context: LaunchContext, program: str, /) -> None:
+        """There is an instance of a program of this name; it counts as moving from here."""
+
+    def moving(self, instance: InstanceId, moves: bool, /) -> None:
+        """What a guest waits for is ready, or it has begun to wait or ended (`pie.activity`)."""
+
+    def gone(self, instance: InstanceId, last: Event, /) -> None:
+        """An instance has ended and all it held is taken back; `last` is its terminal event."""
 
 
 Observe: TypeAlias = Callable[[ModelInfo], Observer | None]

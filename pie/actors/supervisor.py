@@ -6,6 +6,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, assert_never
 
 import attrs
@@ -35,6 +36,8 @@ from pie.messages import (
     Terminate,
 )
 from pie.outbox import Outbox
+
+from .observer import GuestObserver
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +84,7 @@ class Supervisor:
         seed: int,
         max_instances: int,
         max_per_user: int | None = None,
+        observer: GuestObserver | None = None,
     ) -> None:
         self._mailbox = mailbox
         self._run_guest = run_guest
@@ -89,6 +93,7 @@ class Supervisor:
         self._seed = seed
         self._max_instances = max_instances
         self._max_per_user = max_per_user
+        self._observer = observer
         self._running: dict[InstanceId, Running] = {}
         self._launches: dict[str, int] = {}
         self._next_id = 0
@@ -136,16 +141,18 @@ class Supervisor:
             raise UsageError(f"{own} instances of user {message.user!r} are running, the limit")
         number = self._launches.get(message.user, 0)
         self._launches[message.user] = number + 1
+        instance = InstanceId(self._next_id)
+        watch = None if self._observer is None else partial(self._observer.moving, instance)
         identity = _digest(self._seed, message.user, number)
         context = LaunchContext(
-            id=InstanceId(self._next_id),
+            id=instance,
             uuid=str(uuid.UUID(bytes=identity[:16], version=4)),
             user=message.user,
             seed=int.from_bytes(identity[16:24], "little")
             if message.seed is None
             else message.seed % 2**64,
             arguments=message.arguments,
-            mover=Mover([service.activity for service in self._services]),
+            mover=Mover([service.activity for service in self._services], watch),
             outbox=Outbox[ClientItem](),
         )
         self._next_id += 1
@@ -154,6 +161,8 @@ class Supervisor:
             context.id, context.uuid, name, message.user, trio.current_time()
         )
         running = self._running[context.id] = Running(description, trio.CancelScope())
+        if self._observer is not None:
+            self._observer.launched(context, name)
         tell(self._broker, OpenMailbox(context.id, message.user))
         for service in self._services:
             service.tell(
@@ -179,6 +188,8 @@ class Supervisor:
             with trio.CancelScope(shield=True):
                 await self._release(context.id)
             del self._running[context.id]
+            if self._observer is not None:
+                self._observer.gone(context.id, last)
             context.outbox.finish(last)
             for message in running.ended:
                 message.reply.answer(None)

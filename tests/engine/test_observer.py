@@ -14,8 +14,10 @@ from pie.batch import Batch
 from pie.config import EngineConfig, Scheduling
 from pie.engine import open_engine
 from pie.errors import PassFailed, PieError
+from pie.ids import EventCode, InstanceId
+from pie.messages import Event, LaunchContext
 from pie.offload import inline
-from pie.testing import HashModel, SimulatedGpu, run_native
+from pie.testing import HashModel, LinearTiming, SimulatedGpu, run_native
 
 
 @attrs.define
@@ -47,6 +49,25 @@ class Diary:
 
     def moved_back(self, numbers: Sequence[int], /) -> None:
         self.told.append(f"back {numbers}")
+
+
+@attrs.define
+class Visitors:
+    """Notes what becomes of instances, and when."""
+
+    told: list[tuple[float, str]] = attrs.field(factory=list)
+
+    def launched(self, context: LaunchContext, program: str, /) -> None:
+        self._note(f"{program} {context.id} of {context.user}")
+
+    def moving(self, instance: InstanceId, moves: bool, /) -> None:
+        self._note("moves" if moves else "waits")
+
+    def gone(self, instance: InstanceId, last: Event, /) -> None:
+        self._note(f"{instance} {last.code.name}")
+
+    def _note(self, text: str) -> None:
+        self.told.append((trio.current_time(), text))
 
 
 class Losing(HashModel):
@@ -120,3 +141,24 @@ async def test_pages_that_move_are_told() -> None:
         "out [0]",
         "back [0]",
     ]
+
+
+async def test_a_guest_is_seen_from_its_launch_to_its_end() -> None:
+    """It waits for pages, the step, the clock; what takes no time is not told apart from these."""
+
+    async def main(_: list[str]) -> None:
+        await _step(_)
+        await inferlet.sleep(10)
+
+    visitors = Visitors()
+    async with open_engine([SimulatedGpu()], offload=inline, guests=visitors) as engine:
+        began = trio.current_time()
+        await run_native(engine, main)
+
+    texts = [text for _, text in visitors.told]
+    assert texts[0] == "main 0 of local"
+    assert texts[-1] == f"0 {EventCode.COMPLETED.name}"
+    assert texts[1:-1] == ["moves", "waits"] * (len(texts) // 2 - 1)
+    step = LinearTiming().step_seconds + 2 * LinearTiming().row_seconds
+    woken = {round(at - began, 6) for at, text in visitors.told if text == "moves"}
+    assert woken == {0.0, round(step, 6), round(step + 10, 6)}
