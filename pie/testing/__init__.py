@@ -3,20 +3,55 @@
 Public: whoever writes an inferlet can test it with what is here, without a model or a GPU.
 """
 
+from .arithmetic import ArithmeticRunner
 from .engine import Outcome, outcome_of, run_native, simulated_engine
+from .faults import (
+    Crash,
+    DeviceCrash,
+    Fault,
+    FaultPlan,
+    LostBatch,
+    MemoryFault,
+    SlowBatch,
+    random_faults,
+)
 from .gpu import SimulatedGpu, StepRecord
-from .hashing import HashModel, LetterTokenizer
-from .timing import LinearTiming, Timing
+from .hashing import HashModel
+from .letters import LetterTokenizer
+from .machines import A100, H100, H200, L4, LAPTOP, Machine
+from .shapes import LLAMA_3_8B, LLAMA_3_70B, LLAMA_3_70B_FP8, SMOLLM2_135M, ModelShape
+from .timing import LinearTiming, RooflineTiming, Timing
 
 __all__ = [
+    "A100",
+    "H100",
+    "H200",
+    "L4",
+    "LAPTOP",
+    "LLAMA_3_8B",
+    "LLAMA_3_70B",
+    "LLAMA_3_70B_FP8",
+    "SMOLLM2_135M",
+    "ArithmeticRunner",
+    "Crash",
+    "DeviceCrash",
+    "Fault",
+    "FaultPlan",
     "HashModel",
     "LetterTokenizer",
     "LinearTiming",
+    "LostBatch",
+    "Machine",
+    "MemoryFault",
+    "ModelShape",
     "Outcome",
+    "RooflineTiming",
     "SimulatedGpu",
+    "SlowBatch",
     "StepRecord",
     "Timing",
     "outcome_of",
+    "random_faults",
     "run_native",
     "simulated_engine",
 ]

@@ -8,8 +8,6 @@ care about slot order but about positions, and a wrong page, mask, order or leng
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import attrs
 import numpy as np
 from numpy.typing import NDArray
@@ -20,24 +18,12 @@ from pie.batch import (
     BatchResult,
     Floats,
     Ints,
-    ModelInfo,
-    floats,
-    ints,
 )
-from pie.errors import GuestError
 
 from .adapters import HashAdapters
+from .letters import FIRST_LETTER, LETTERS, hidden_slots, letter_info, outputs_of
 
 Hashes = NDArray[np.uint64]
-
-SPECIALS = (b"<|im_start|>", b"<|im_end|>")
-BOS, EOS = 256, 257
-VOCABULARY = 258
-LETTERS = 26
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
-    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def mixed(values: Hashes) -> Hashes:
@@ -46,42 +32,6 @@ def mixed(values: Hashes) -> Hashes:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
-
-
-class LetterTokenizer:
-    """One token per byte, and two special ones."""
-
-    def encode(self, text: str, /) -> list[int]:
-        data, tokens, at = text.encode(), list[int](), 0
-        while at < len(data):
-            for token, special in enumerate(SPECIALS, BOS):
-                if data.startswith(special, at):
-                    tokens.append(token)
-                    at += len(special)
-                    break
-            else:
-                tokens.append(data[at])
-                at += 1
-        return tokens
-
-    def encode_plain(self, text: str, /) -> list[int]:
-        return list(text.encode())
-
-    def decode(self, tokens: Sequence[int], /) -> str:
-        unknown = [token for token in tokens if token >= VOCABULARY]
-        if unknown:
-            raise GuestError(f"detokenize: {unknown[0]} is not a token id (X2)")
-        parts = (SPECIALS[t - BOS] if t >= BOS else bytes((t,)) for t in tokens)
-        return b"".join(parts).decode("utf-8", "replace")
-
-    def vocabulary(self) -> tuple[list[int], list[bytes]]:
-        return list(range(256)), [bytes((byte,)) for byte in range(256)]
-
-    def special_tokens(self) -> tuple[list[int], list[bytes]]:
-        return [BOS, EOS], list(SPECIALS)
-
-    def split_regex(self) -> str:
-        return "."
 
 
 class HashModel:
@@ -98,18 +48,14 @@ class HashModel:
         adapter_slots: int = 8,
     ) -> None:
         self._adapters = HashAdapters(adapter_slots)
-        self.info = ModelInfo(
-            name=name,
-            tokenizer=LetterTokenizer(),
-            vocabulary=VOCABULARY,
-            context_length=context_length,
-            page_size=page_size,
+        self.info = letter_info(
+            name,
             pages=pages,
+            page_size=page_size,
+            context_length=context_length,
             embedding_slots=embedding_slots,
-            fingerprint=lambda: f"hash model, pages of {page_size}",
             description="a hash of the visible slots",
-            prompt_template=TEMPLATE,
-            stop_tokens=("<|im_end|>",),
+            fingerprint=lambda: f"hash model, pages of {page_size}",
         )
         if adapter_slots:
             traits = (*self.info.traits, "adapter")
@@ -129,7 +75,8 @@ class HashModel:
         for layer in self._kv:
             content = self._attend(layer, content, batch)
         self._embeddings[batch.stored_slots] = content[batch.stored_rows]
-        return self._outputs(batch, content)
+        best = FIRST_LETTER + (content % np.uint64(LETTERS)).astype(np.int64)
+        return outputs_of(batch, best)
 
     def read_pages(self, pages: Ints, /) -> NDArray[np.uint8]:
         slots = np.ascontiguousarray(self._kv[:, pages].swapaxes(0, 1))
@@ -167,7 +114,7 @@ class HashModel:
             physical = batch.pages[page + logical // page_size] * page_size + logical % page_size
             flat[physical[length - (end - first) :]] = content[first:end]
             slots.append(physical)
-        hidden = _hidden(batch)
+        hidden = hidden_slots(batch)
         states = np.zeros_like(content)
         for (first, end, _, length), physical in zip(spans, slots, strict=True):
             seen = np.cumsum(flat[physical], dtype=np.uint64)
@@ -176,41 +123,3 @@ class HashModel:
                 # As an array: a scalar that wraps around warns.
                 states[row : row + 1] -= flat[physical[hidden[row]]].sum(dtype=np.uint64)
         return mixed(states)
-
-    def _outputs(self, batch: Batch, states: Hashes) -> BatchResult:
-        best = (states % np.uint64(LETTERS)).astype(np.int64)
-        shift = np.floor(batch.uniform.astype(np.float64) * LETTERS).astype(np.int64)
-        shift[batch.temperature == 0] = 0
-        tokens = 97 + (best[batch.sampled_rows] + shift) % LETTERS
-        ranked = [
-            _distribution(int(best[row]), int(k))
-            for row, k in zip(batch.ranked_rows, batch.ranked_k, strict=True)
-        ]
-        return BatchResult(
-            tokens=tokens.astype(np.int32),
-            sampled_finite=np.ones(len(tokens), dtype=np.bool_),
-            ranked_ids=ints([token for ids in ranked for token in ids]),
-            ranked_probabilities=floats(
-                [2.0 ** -(i + 1) for ids in ranked for i in range(len(ids))]
-            ),
-            ranked_starts=ints([0, *np.cumsum([len(ids) for ids in ranked], dtype=int).tolist()]),
-            ranked_finite=np.ones(len(ranked), dtype=np.bool_),
-        )
-
-
-def _hidden(batch: Batch) -> dict[int, NDArray[np.int64]]:
-    """Masked row -> the logical slots that its mask hides."""
-    hidden = {}
-    for row, first, end in zip(
-        batch.masked_rows.tolist(), batch.mask_starts[:-1], batch.mask_starts[1:], strict=True
-    ):
-        runs = batch.mask_runs[first:end]
-        hidden[row] = np.flatnonzero(np.repeat(np.arange(len(runs)) % 2 == 1, runs))
-    return hidden
-
-
-def _distribution(best: int, k: int) -> list[int]:
-    """The best letter, the letters after it, then all other tokens by id."""
-    letters = [97 + (best + i) % LETTERS for i in range(LETTERS)]
-    others = [token for token in range(VOCABULARY) if not 97 <= token < 97 + LETTERS]
-    return (letters + others)[:k]
