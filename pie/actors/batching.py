@@ -320,7 +320,7 @@ class Scheduler:
         for count, chunk in enumerate(step, 1):
             work = chunk.work
             work.running = False
-            work.done += chunk.count
+            work.remaining -= chunk.count
             work.error = work.error or lost
             if work.error is not None or chunk.last:
                 self._ledger.finish(work)

@@ -14,7 +14,8 @@ import attrs
 from pie.errors import GuestError, PieError
 from pie.ids import InstanceId, ResourceKind
 
-from .passes import Pending, Resource, writers_of
+from .hazards import Users, writers_of
+from .passes import Pending, Resource
 from .pools import Answer, Errand, Export, ExportKey, Importer
 from .room import Import, Room
 
@@ -36,6 +37,7 @@ class ExportBook:
 
     entries: dict[ExportKey, Export]
     _room: Room
+    _users: Users
     _page_size: int
     _keeps: bool = attrs.field(kw_only=True)
     """Whether exports of KV pages are kept in files."""
@@ -55,7 +57,7 @@ class ExportBook:
         unwritten: set[Pending] = set()
         for resource in resources:
             resource.holders += 1
-            unwritten |= writers_of(resource, owner, self._page_size)
+            unwritten |= writers_of(resource, owner, self._users, self._page_size)
         export = self.entries[key] = Export(owner, resources, unwritten, exporter=token)
         if not self._is_kept(key):
             self._tell_exporter(export)

@@ -18,18 +18,11 @@ from pie.ids import InstanceId, QueueId
 from pie.mailbox import Ask
 from pie.messages import EndInstance, OpenInstance, RunCommand, SubmitPass, Synchronize
 
+from .hazards import spoil
 from .observer import Observer
 from .packing import result_of
 from .pages import PageTable
-from .passes import (
-    Pending,
-    PendingCommand,
-    PendingPass,
-    check_spoiled,
-    order_by_pages,
-    order_by_slots,
-    spoil,
-)
+from .passes import Pending, PendingCommand, PendingPass
 from .planner import BatchPlanner
 from .queue import Barrier, CommandQueue
 
@@ -112,12 +105,8 @@ class Ledger:
             token=message,
             submitted_at=now,
         )
-        self.table.bind(pending)
-        order_by_pages(pending, self.table.page_size)
-        order_by_slots(pending, pending.slots())
-        self.table.use(pending)
+        lost = self.table.submit(pending)
         self._enqueue(pending)
-        lost = check_spoiled(pending, self.table.page_size)
         if lost is not None:
             pending.error = _dependent_failure(lost)
             self.finish(pending)
@@ -135,8 +124,7 @@ class Ledger:
             slots=slots,
             writes=message.writes,
         )
-        order_by_slots(command, slots)
-        self.table.use_slots(command)
+        self.table.submit_command(command)
         self._enqueue(command)
 
     def _enqueue(self, pending: Pending) -> None:
@@ -199,12 +187,14 @@ class Ledger:
 
     def finish(self, work: Pending, answer: Any = None) -> None:
         """Answer a pass or command, release what it used, fail what needed it if it failed."""
+        if work.error is None:
+            self._finish_one(work, answer)
+            return
         over = [work]
         for each in over:  # grows: a chain of failures may be long, so no recursion
             needing = [later for later in each.dependents if each in later.data]
             self._finish_one(each, answer)
-            if each.error is not None:
-                over += _failing(each, needing)
+            over += _failing(each, needing)
 
     def _finish_one(self, work: Pending, answer: Any) -> None:
         work.retire()
@@ -212,13 +202,12 @@ class Ledger:
         if isinstance(work, PendingPass):
             self.table.finish(work)
             self.finished_passes += 1
-            answer = result_of(work)
         elif isinstance(work, PendingCommand):
             self.table.finish_command(work)
         asked: Ask[Any] = work.token
         owner = self._owners.get(work.instance)
         if work.error is None:
-            asked.reply.answer(answer)
+            asked.reply.answer(result_of(work) if isinstance(work, PendingPass) else answer)
         else:
             asked.reply.fail(work.error)
             if isinstance(work, PendingPass):
@@ -246,7 +235,11 @@ class Ledger:
         self._advance(message.instance, message.queue)
 
     def _queue(self, instance: InstanceId, queue: QueueId) -> CommandQueue:
-        return self._owners[instance].queues.setdefault(queue, CommandQueue())
+        queues = self._owners[instance].queues
+        found = queues.get(queue)
+        if found is None:
+            found = queues[queue] = CommandQueue()
+        return found
 
 
 def _failing(work: Pending, needing: list[Pending]) -> list[Pending]:

@@ -70,7 +70,7 @@ class Moves:
         place = page.place = self.table.room.host.take()
         page.number = None
         self._pool.give_back(number)
-        for work in dict.fromkeys(work for work, _ in page.users):
+        for work in dict.fromkeys(work for work, _ in self.table.users.of(page)):
             page.awaited_by(work)
             if isinstance(work, PendingPass):
                 self.table.ask_back(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -18,6 +19,8 @@ from pie.philox import uniforms
 from .pages import PageTable
 from .passes import PendingPass
 from .planner import Chunk
+
+_NUMBER = attrgetter("number")
 
 Slot = tuple[PendingPass, int]
 """An output slot of a pass."""
@@ -64,7 +67,7 @@ class Packer:
         self.row_starts.append(len(self.tokens))
         length = work.length - pending.inputs + end
         count = -(-length // self.table.page_size)
-        self.pages += [_number(page.number) for page in pending.pages[:count]]
+        self.pages += map(_NUMBER, pending.pages[:count])
         self.page_starts.append(len(self.pages))
         self.lengths.append(length)
         self.adapters.append(-1 if pending.adapter is None else _number(pending.adapter.number))
@@ -168,13 +171,13 @@ class Packer:
         _fail_infinite(self.sampled_slots, result.sampled_finite)
         _fail_infinite(self.ranked_slots, result.ranked_finite)
         for (pending, slot), token in zip(self.sampled_slots, result.tokens.tolist(), strict=True):
-            pending.tokens[slot] = token
+            pending.results[slot] = token
         starts = result.ranked_starts.tolist()
         for (pending, slot), first, end in zip(
             self.ranked_slots, starts[:-1], starts[1:], strict=True
         ):
             ids = result.ranked_ids[first:end].tolist()
-            pending.ranked[slot] = ids, result.ranked_probabilities[first:end].tolist()
+            pending.results[slot] = ids, result.ranked_probabilities[first:end].tolist()
 
 
 def _number(number: int | None) -> int:
@@ -197,7 +200,8 @@ def _fail_infinite(slots: list[Slot], finite: NDArray[np.bool_]) -> None:
 
 def result_of(pending: PendingPass) -> PassResult:
     """The outputs of a finished pass, each kind in slot order (F6)."""
-    return PassResult(
-        tokens=[pending.tokens[slot] for slot in sorted(pending.tokens)],
-        distributions=[pending.ranked[slot] for slot in sorted(pending.ranked)],
-    )
+    tokens: list[int] = []
+    distributions: list[tuple[list[int], list[float]]] = []
+    for output, value in zip(pending.work.outputs, pending.results, strict=True):
+        (tokens if isinstance(output, Sample) else distributions).append(value)
+    return PassResult(tokens, distributions)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from pie.errors import Closed, OutOfResources
+from pie.errors import Closed, OutOfResources, PieError
 from pie.ids import InstanceId, Pointer, ResourceKind
 
 from .exports import ExportBook
+from .hazards import Users, check_spoiled, order_by_pages, order_by_slots
 from .passes import Pending, PendingCommand, PendingPass, Resource
 from .pools import NAMES, Answer, Export, ExportKey, Importer, Pool, Space
 from .room import Allocation, Copy, HostPool, Return, Room
@@ -42,7 +43,8 @@ class PageTable:
         self._users: dict[InstanceId, str] = {}
         self._spaces: dict[tuple[InstanceId, ResourceKind], Space] = {}
         self._exports: dict[ExportKey, Export] = {}
-        self.book = ExportBook(self._exports, self.room, page_size, keeps=keeps_exports)
+        self.users = Users()
+        self.book = ExportBook(self._exports, self.room, self.users, page_size, keeps=keeps_exports)
 
     # ------------------------------------------------------------------ instances
 
@@ -137,16 +139,51 @@ class PageTable:
 
     # --------------------------------------------------------------------- passes
 
-    def bind(self, pending: PendingPass) -> None:
-        """Translate the pointers of a submitted pass into references, copying on write (R8)."""
+    def submit(self, pending: PendingPass) -> PieError | None:
+        """Translate the pointers of a pass into references, order it behind what it conflicts
+        with, and count it as a user, asking for room for what has no number.
+
+        The result says why it reads slots that hold nothing (F7), or is None.
+        """
+        self._bind(pending)
+        first, pages = pending.first_written, pending.pages
+        # Most of a long history needs no look: nobody writes it and all of it is there.
+        notable = [
+            index
+            for index, page in enumerate(pages[:first])
+            if page.writers or page.number is None or page.spoiled is not None
+        ]
+        notable += range(first, len(pages))
+        slots = pending.slots()
+        order_by_pages(pending, self.users, notable, self.page_size)
+        order_by_slots(pending, self.users, slots)
+        for page in pages:
+            page.uses += 1
+        for page in pages[first:]:
+            page.writers += 1
+        for slot in slots:
+            slot.uses += 1
+        for index in notable:
+            if pages[index].number is None:
+                pages[index].awaited_by(pending)
+        if pending.copies:
+            self._ask_for_copies(pending)
+        if pending.ungranted:
+            self.ask_back(pending)
+            self.room.serve()
+        self.users.add(pending)
+        return check_spoiled(pending, notable, self.page_size)
+
+    def _bind(self, pending: PendingPass) -> None:
+        """Look up what the pointers stand for, replacing shared pages it writes by copies (R8)."""
         work, instance = pending.work, pending.instance
         space = self._spaces[instance, ResourceKind.KV_PAGE]
-        first_written = pending.first_written(self.page_size)
-        for index, pointer in enumerate(work.pages):
-            page = space.held[pointer]
-            if index >= first_written and page.holders > 1:
-                page = self._copy_on_write(pending, space, pointer, page)
-            pending.pages.append(page)
+        pages = list(map(space.held.__getitem__, work.pages))
+        pending.first_written = (work.length - pending.inputs) // self.page_size
+        for index in range(pending.first_written, len(pages)):
+            if pages[index].holders > 1:
+                pages[index] = self._copy_on_write(pending, space, work.pages[index], pages[index])
+        pending.pages = pages
         if work.stored or min(work.inputs) < 0:
             slots = self._spaces[instance, ResourceKind.EMBEDDING].held
             pointers = [pointer for _, pointer in work.stored]
@@ -161,27 +198,16 @@ class PageTable:
         target = Resource(ResourceKind.KV_PAGE, None, holders=1)
         source.holders -= 1
         space.held[pointer] = target
-        pending.copies.append((source, target))
+        pending.copies += ((source, target),)
         return target
 
-    def use(self, pending: PendingPass) -> None:
-        """Count the pass as a user of its resources and ask for room for its copies."""
-        first_written = pending.first_written(self.page_size)
-        for index, page in enumerate(pending.pages):
-            page.users[pending, index] = None
-            page.writers += index >= first_written
-            if page.number is None:
-                page.awaited_by(pending)
-        for slot in pending.slots():
-            slot.users[pending, 0] = None
-        for source, target in list(pending.copies):
-            source.users[pending, pending.pages.index(target)] = None
+    def _ask_for_copies(self, pending: PendingPass) -> None:
+        for source, target in pending.copies:
+            source.uses += 1
             if source.number is None:
                 source.awaited_by(pending)
             arrival = self.room.next_arrival()
             self.room.enqueue(Copy(pending.instance, arrival, source.kind, pending, source, target))
-        self.ask_back(pending)
-        self.room.serve()
 
     def ask_back(self, pending: PendingPass) -> None:
         """Ask for the pages of a pass that are in host memory, in one request per instance."""
@@ -196,21 +222,18 @@ class PageTable:
             self.room.returning[pending.instance] = request
             self.room.enqueue(request)
         else:
-            request.resources += [page for page in away if page not in request.resources]
+            known = set(request.resources)
+            request.resources += [page for page in away if page not in known]
 
     def finish(self, pending: PendingPass) -> None:
         """The pass is over, well or not: it uses nothing any more."""
         self.room.protected.discard(pending.instance)
-        first_written = pending.first_written(self.page_size)
-        for index, page in enumerate(pending.pages):
-            page.writers -= index >= first_written
-            self._release(page, pending, index)
-        for slot in pending.slots():
-            self._release(slot, pending, 0)
-        for source, target in pending.copies:
-            self._release(source, pending, pending.pages.index(target))
-        self.book.finished(pending)
-        self.room.serve()
+        for page in pending.pages[pending.first_written :]:
+            page.writers -= 1
+        self._release(pending.pages)
+        self._release(pending.slots())
+        self._release([source for source, _ in pending.copies])
+        self._over(pending)
 
     def slots(
         self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]
@@ -219,21 +242,28 @@ class PageTable:
         held = self._spaces[instance, kind].held
         return tuple(held[pointer] for pointer in pointers)
 
-    def use_slots(self, command: PendingCommand) -> None:
-        """Count a command as a user of its slots."""
+    def submit_command(self, command: PendingCommand) -> None:
+        """Order a command behind what it conflicts with and count it as a user of its slots."""
+        order_by_slots(command, self.users, command.slots)
         for slot in command.slots:
-            slot.users[command, 0] = None
+            slot.uses += 1
+        self.users.add(command)
 
     def finish_command(self, command: PendingCommand) -> None:
         """The command is over, well or not."""
-        for slot in command.slots:
-            self._release(slot, command, 0)
-        self.book.finished(command)
-        self.room.serve()
+        self._release(command.slots)
+        self._over(command)
 
-    def _release(self, resource: Resource, pending: Pending, index: int) -> None:
-        resource.users.pop((pending, index), None)  # a slot may be there by two pointers
-        self.room.reclaim(resource)
+    def _release(self, resources: Iterable[Resource]) -> None:
+        for resource in resources:
+            resource.uses -= 1
+            if not resource.holders:
+                self.room.reclaim(resource)
+
+    def _over(self, pending: Pending) -> None:
+        self.users.remove(pending)
+        self.book.finished(pending)
+        self.room.serve()
 
     # --------------------------------------------------------------------- moving
 
@@ -250,12 +280,13 @@ class PageTable:
         for victim in (*idle, *younger):
             space = self._spaces.get((victim, ResourceKind.KV_PAGE))
             if space and victim != first and victim not in self.room.protected:
-                yield from (page for page in space.held.values() if self._may_wait(page, first))
+                held = space.held.values()
+                yield from (page for page in held if self._may_wait(page, first, victim))
 
-    def _may_wait(self, page: Resource, first: InstanceId) -> bool:
-        needing = {work.instance for work, _ in page.users}
+    def _may_wait(self, page: Resource, first: InstanceId, near: InstanceId | None = None) -> bool:
         return page.private and all(
-            instance > first and instance not in self.room.protected for instance in needing
+            work.instance > first and work.instance not in self.room.protected
+            for work, _ in self.users.of(page, near)
         )
 
     # ------------------------------------------------------------------- the shell

@@ -1,4 +1,4 @@
-"""Physical resources, the passes that refer to them, and the order that follows from both.
+"""Physical resources and the passes and commands that refer to them.
 
 What is *pending* has been submitted and is not finished. `after` are those that must have
 finished before a step with it begins, `along` those that must have finished or be completed by
@@ -9,14 +9,29 @@ because all K and V of a layer are written before its attention.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
 
 import attrs
 
 from pie.errors import PieError
 from pie.ids import InstanceId, Priority, QueueId, ResourceKind
 from pie.messages import ForwardPass
+
+Group: TypeAlias = "dict[Pending, None]"
+"""A set of pending work in order of entry, the same in every run."""
+NOBODY: Group = cast(Group, MappingProxyType({}))
+"""The empty group that all share until they have a member: most passes wait for nobody."""
+NOTHING: Mapping[int, Any] = MappingProxyType({})
+
+
+def with_member(group: Group, member: Pending) -> Group:
+    """`group` and `member`."""
+    if group is NOBODY:
+        return {member: None}
+    group[member] = None
+    return group
 
 
 @attrs.define(eq=False)
@@ -27,10 +42,11 @@ class Resource:
     number: int | None
     holders: int = 0
     """Virtual ids and export entries that refer to it: more than one makes it shared (R8)."""
-    users: dict[tuple[Pending, int], None] = attrs.field(factory=dict)
-    """Pending passes and commands that refer to it, passes with the index in their page list."""
+    uses: int = 0
+    """How often pending passes and commands refer to it: once per entry of a page list, of copy
+    sources, of slots. Who they are is found by looking (`hazards.Users`), which is rare."""
     writers: int = 0
-    """How many of them write to it. Mostly none: then whoever reads it need not look at them."""
+    """How many of these uses write to it. Mostly none: then readers need not look further."""
     place: int | None = None
     """Where it is in host memory, while it is there (R5)."""
     awaiting: list[Pending] = attrs.field(factory=list)
@@ -68,11 +84,11 @@ class Pending(ABC):
     submitted_at: float
     ungranted: int = 0
     """Resources it needs that have no number yet: copies and returns that wait for room."""
-    after: set[Pending] = attrs.field(factory=set)
-    along: set[Pending] = attrs.field(factory=set)
-    data: set[Pending] = attrs.field(factory=set)
+    after: Group = NOBODY
+    along: Group = NOBODY
+    data: Group = NOBODY
     """Those of the two whose results it reads: it fails when they fail (F7)."""
-    dependents: list[Pending] = attrs.field(factory=list)
+    dependents: Group = NOBODY
     running: bool = False
     finished: bool = False
     error: PieError | None = None
@@ -86,12 +102,19 @@ class Pending(ABC):
     def writes_slot(self, slot: Resource) -> bool:
         """Whether it changes this embedding or adapter slot."""
 
+    @abstractmethod
+    def places(self) -> Mapping[Resource, Sequence[int]]:
+        """What it uses, with the places in its page list (0 for slots)."""
+
     def wait_for(self, other: Pending, *, same_step: bool, data: bool) -> None:
         """Order this behind `other`; raises its priority where needed (Q3)."""
-        (self.along if same_step else self.after).add(other)
+        if same_step:
+            self.along = with_member(self.along, other)
+        else:
+            self.after = with_member(self.after, other)
         if data:
-            self.data.add(other)
-        other.dependents.append(self)
+            self.data = with_member(self.data, other)
+        other.dependents = with_member(other.dependents, self)
         other.inherit(self.priority)
 
     def inherit(self, priority: Priority) -> None:
@@ -106,10 +129,10 @@ class Pending(ABC):
         """Nothing waits for this any more."""
         self.finished = True
         for dependent in self.dependents:
-            dependent.after.discard(self)
-            dependent.along.discard(self)
-            dependent.data.discard(self)
-        self.dependents.clear()
+            for group in (dependent.after, dependent.along, dependent.data):
+                if self in group:
+                    del group[self]
+        self.dependents = NOBODY
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -122,6 +145,9 @@ class PendingCommand(Pending):
     def writes_slot(self, slot: Resource) -> bool:
         return self.writes
 
+    def places(self) -> Mapping[Resource, Sequence[int]]:
+        return _by_resource((slot, 0) for slot in self.slots)
+
 
 @attrs.define(eq=False, kw_only=True)
 class PendingPass(Pending):
@@ -131,37 +157,49 @@ class PendingPass(Pending):
     """Number of the pass in its queue."""
     seed: int
     work: ForwardPass
-    pages: list[Resource] = attrs.field(factory=list)
-    embeddings: dict[int, Resource] = attrs.field(factory=dict)
+    pages: Sequence[Resource] = ()
+    first_written: int = 0
+    """Index of the first page that it writes to; it writes to all after it as well."""
+    embeddings: Mapping[int, Resource] = attrs.field(default=NOTHING)
     """Pointer -> slot, of the inputs and the stored outputs."""
     adapter: Resource | None = None
-    copies: list[tuple[Resource, Resource]] = attrs.field(factory=list)
+    copies: tuple[tuple[Resource, Resource], ...] = ()
     """(source, target) page copies to make before its first step (R8)."""
-    done: int = 0
-    """Inputs already run, of a pass split over steps."""
-    tokens: dict[int, int] = attrs.field(factory=dict)
-    """Output slot -> sampled token."""
-    ranked: dict[int, tuple[list[int], list[float]]] = attrs.field(factory=dict)
+    inputs: int = attrs.field(init=False)
+    remaining: int = attrs.field(init=False)
+    """Inputs that have not run yet, of a pass split over steps."""
+    results: list[Any] = attrs.field(init=False)
+    """By output slot: a sampled token, or (ids, probabilities) of a distribution."""
+    _places: Mapping[Resource, Sequence[int]] | None = attrs.field(default=None, init=False)
 
-    def slots(self) -> list[Resource]:
+    def __attrs_post_init__(self) -> None:
+        self.inputs = self.remaining = len(self.work.inputs)
+        self.results = [None] * len(self.work.outputs)
+
+    @property
+    def done(self) -> int:
+        """Inputs that have run."""
+        return self.inputs - self.remaining
+
+    def slots(self) -> Sequence[Resource]:
         """The embedding and adapter slots it uses."""
-        own = [] if self.adapter is None else [self.adapter]
-        return [*self.embeddings.values(), *own]
+        if self.adapter is None:
+            return tuple(self.embeddings.values()) if self.embeddings else ()
+        return (*self.embeddings.values(), self.adapter)
 
     def writes_slot(self, slot: Resource) -> bool:
         return any(self.embeddings[pointer] is slot for _, pointer in self.work.stored)
 
-    @property
-    def inputs(self) -> int:
-        return len(self.work.inputs)
-
-    @property
-    def remaining(self) -> int:
-        return len(self.work.inputs) - self.done
-
-    def first_written(self, page_size: int) -> int:
-        """Index of the first page that it writes to; it writes to all after it as well."""
-        return (self.work.length - self.inputs) // page_size
+    def places(self) -> Mapping[Resource, Sequence[int]]:
+        if self._places is None:
+            self._places = _by_resource(
+                (
+                    *zip(self.pages, range(len(self.pages)), strict=True),
+                    *((source, self.pages.index(target)) for source, target in self.copies),
+                    *((slot, 0) for slot in self.slots()),
+                )
+            )
+        return self._places
 
     def spans(self, page: Resource, index: int, page_size: int) -> tuple[int, int, int]:
         """(reads up to, writes from, writes up to) of slots, for an entry of `page.users`.
@@ -176,90 +214,10 @@ class PendingPass(Pending):
         return visible, max(0, min(first, visible)), visible
 
 
-def writers_of(resource: Resource, instance: InstanceId, page_size: int) -> set[Pending]:
-    """What `instance` has submitted that will change `resource`."""
-    found: set[Pending] = set()
-    for work, index in resource.users:
-        if work.instance != instance:
-            continue
-        if resource.kind is ResourceKind.KV_PAGE and isinstance(work, PendingPass):
-            _, first, end = work.spans(resource, index, page_size)
-            writes = first < end
-        else:
-            writes = work.writes_slot(resource)
-        if writes:
-            found.add(work)
-    return found
-
-
-def spoil(failed: PendingPass, error: PieError, page_size: int) -> None:
-    """Note that the slots `failed` should have written hold nothing (F7)."""
-    copied = [target for _, target in failed.copies]
-    for index, page in enumerate(failed.pages):
-        _, first, end = failed.spans(page, index, page_size)
-        if page in copied:
-            first, end = 0, page_size
-        if first >= end:
-            continue
-        if page.spoiled is not None:  # what an earlier failure left is still not written
-            before, until, why = page.spoiled
-            error_of_first = why if before < first else error
-            page.spoiled = min(first, before), max(end, until), error_of_first
-        else:
-            page.spoiled = first, end, error
-
-
-def check_spoiled(new: PendingPass, page_size: int) -> PieError | None:
-    """Why `new` reads slots that hold nothing, or None; what it writes itself is good again."""
-    for source, target in new.copies:
-        target.spoiled = source.spoiled
-    for index, page in enumerate(new.pages):
-        if page.spoiled is None:
-            continue
-        first, end, error = page.spoiled
-        reads, own_first, own_end = new.spans(page, index, page_size)
-        if first < min(reads, own_first if own_first < own_end else reads):
-            return error
-        left = max(first, own_end)
-        page.spoiled = (left, end, error) if left < end else None
-    return None
-
-
-def order_by_pages(new: PendingPass, page_size: int) -> None:
-    """Make `new` wait for the pending passes whose pages conflict with its own.
-
-    Slots are compared, not pages, so that consecutive passes of one sequence may share a step.
-    """
-    first_written = new.first_written(page_size)
-    for index, page in enumerate(new.pages):
-        if page.writers or (page.users and index >= first_written):
-            _order_on(new, page, index, page_size)
-    for source, target in new.copies:
-        if source.writers:
-            _order_on(new, source, new.pages.index(target), page_size)
-
-
-def _order_on(new: PendingPass, page: Resource, index: int, page_size: int) -> None:
-    reads, first, end = new.spans(page, index, page_size)
-    copied = new.pages[index] is not page
-    for other, at in page.users:
-        if other is new or not isinstance(other, PendingPass):
-            continue
-        other_reads, other_first, other_end = other.spans(page, at, page_size)
-        overwrites = first < end and first < other_reads
-        depends = other_first < min(other_end, reads)
-        if overwrites or (depends and copied):
-            new.wait_for(other, same_step=False, data=depends)
-        elif depends:
-            new.wait_for(other, same_step=True, data=True)
-
-
-def order_by_slots(new: Pending, slots: Iterable[Resource]) -> None:
-    """Make `new` wait for the earlier ones that change the slots it uses, or use those it changes.
-
-    Never within a step: slots are read before its rows and written after them (K5).
-    """
-    for slot in slots:
-        for other, _ in slot.users:
-            if other is not new and (other.writes_slot(slot) or new.writes_slot(slot)):
-                new.wait_for(other, same_step=False, data=other.writes_slot(slot))
+def _by_resource(
+    pairs: Iterable[tuple[Resource, int]],
+) -> Mapping[Resource, Sequence[int]]:
+    places: dict[Resource, list[int]] = {}
+    for resource, place in pairs:
+        places.setdefault(resource, []).append(place)
+    return places

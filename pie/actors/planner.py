@@ -116,9 +116,10 @@ class BatchPlanner:
 
     def next_step(self, now: float) -> list[Chunk]:
         """The chunks of the next step, in order of submission; empty when nothing is ready."""
-        ready = sorted(
-            (work for work in self._pending if work.ready), key=lambda work: self._key(work, now)
-        )
+        ready = [work for work in self._pending if not work.after and not work.ungranted]
+        if sum([work.remaining for work in ready]) <= self.step_tokens:
+            return _all_of(ready)
+        ready.sort(key=lambda work: self._key(work, now))
         longs = [work for work in ready if work.remaining > SHORT]
         reserve = int(self.step_tokens * LONG_SHARE) if longs else 0
         step = _Step(self.step_tokens - reserve)
@@ -136,3 +137,14 @@ class BatchPlanner:
         """Most urgent first: priority plus one level per ageing period waited, then age."""
         levels = int((now - work.submitted_at) / self.ageing_seconds)
         return -(work.priority + levels), work.sequence
+
+
+def _all_of(ready: Iterable[PendingPass]) -> list[Chunk]:
+    """All that can be in a step with room for everything; `ready` in order of submission."""
+    step: list[Chunk] = []
+    complete: set[Pending] = set()
+    for work in ready:
+        if not work.along or complete.issuperset(work.along):
+            complete.add(work)
+            step.append(Chunk(work, work.done, work.remaining))
+    return step

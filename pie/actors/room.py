@@ -112,7 +112,10 @@ class Copy(Request):
             return
         if self._takes_over():
             self.target.number, self.source.number = self.source.number, None
-            self.work.copies.remove((self.source, self.target))
+            self.work.copies = tuple(
+                pair for pair in self.work.copies if pair[1] is not self.target
+            )
+            self.source.uses -= 1
         else:
             self.target.number = pool.take()
             if not self.work.finished:
@@ -123,7 +126,7 @@ class Copy(Request):
         return [], _unfinished(self.target.awaiting)
 
     def _unneeded(self) -> bool:
-        return self.work.finished and not self.target.holders and not self.target.users
+        return self.work.finished and not self.target.holders and not self.target.uses
 
     def _takes_over(self) -> bool:
         """Whether everybody else has let go, so that the page itself becomes the copy.
@@ -132,7 +135,7 @@ class Copy(Request):
         """
         if self.work.finished or self.source.holders or self.source.number is None:
             return False
-        return len(self.source.users) == 1
+        return self.source.uses == 1
 
 
 @attrs.define(eq=False)
@@ -211,7 +214,7 @@ class Room:
 
     def reclaim(self, resource: Resource) -> None:
         """Take back the number and place of a resource that nobody refers to any more."""
-        if resource.holders or resource.users:
+        if resource.holders or resource.uses:
             return
         if resource.number is not None:
             self.pools[resource.kind].give_back(resource.number)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from pie.actors.pages import PageTable
-from pie.actors.passes import PendingPass, Resource
+from pie.actors.passes import Pending, PendingPass, Resource
 from pie.actors.room import Copy
 from pie.ids import ResourceKind
 
-from .page_model import SIZE, PlainTable
+from .page_model import PlainTable
 
 
 def check_names(table: PageTable, plain: PlainTable) -> None:
@@ -57,17 +57,23 @@ def check_numbers(table: PageTable, pending: Iterable[PendingPass]) -> None:
 
 def check_users(table: PageTable, pending: Collection[PendingPass]) -> None:
     """What is used is used by the pending passes."""
-    uses: dict[Resource, set[tuple[object, int]]] = {}
+    uses: dict[Resource, list[tuple[Pending, int]]] = {}
     writers: dict[Resource, int] = {}
     for work in pending:
         for index, page in enumerate(work.pages):
-            uses.setdefault(page, set()).add((work, index))
-            writers[page] = writers.get(page, 0) + (index >= work.first_written(SIZE))
+            uses.setdefault(page, []).append((work, index))
+            writers[page] = writers.get(page, 0) + (index >= work.first_written)
         for source, target in work.copies:
-            uses.setdefault(source, set()).add((work, work.pages.index(target)))
+            uses.setdefault(source, []).append((work, work.pages.index(target)))
     for resource in resources(table, pending):
-        assert resource.users.keys() == uses.get(resource, set())
+        found = list(table.users.of(resource))
+        assert sorted(found, key=_entry) == sorted(uses.get(resource, []), key=_entry)
+        assert resource.uses == len(found)
         assert resource.writers == writers.get(resource, 0)
+
+
+def _entry(use: tuple[Pending, int]) -> tuple[int, int]:
+    return use[0].sequence, use[1]
 
 
 def check_lines(table: PageTable, plain: PlainTable) -> None:

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from pie.actors.moves import Moves
 from pie.actors.pages import PageTable
-from pie.actors.passes import PendingPass, Resource, order_by_pages
+from pie.actors.passes import PendingPass, Resource
 from pie.actors.pools import Answer
 from pie.errors import Closed, GuestError, OutOfResources, PassFailed
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
@@ -205,9 +205,7 @@ class PageTableMachine(RuleBasedStateMachine):
         )
         self.plain.submit(sequence, instance, pages, length, n)
         self.pending[sequence] = work
-        self.table.bind(work)
-        order_by_pages(work, SIZE)
-        self.table.use(work)
+        assert self.table.submit(work) is None
         self.read_answers()
 
     # What an executor does

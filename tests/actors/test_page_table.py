@@ -64,8 +64,7 @@ def test_pages_that_an_older_pass_needs_do_not_move_for_a_younger_request() -> N
     table.open(young, "u")
     table.allocate(old, PAGE, 1, "page")
     work = a_writing_pass(old)
-    table.bind(work)
-    table.use(work)
+    assert table.submit(work) is None
     table.export(old, PAGE, [Pointer(0)], "x")
     table.drop_handles(old)
     table.allocate(young, PAGE, 1, "young")
