@@ -23,16 +23,24 @@ class Activity:
 
     moving: int = 0
     quiet: Signal = attrs.field(factory=lambda: Signal(ready=True))
+    _busy_seconds: float = 0.0
+    _busy_since: float = 0.0
 
     def start(self) -> None:
         self.moving += 1
         if self.moving == 1:
             self.quiet.clear()
+            self._busy_since = trio.current_time()
 
     def stop(self) -> None:
         self.moving -= 1
         if self.moving == 0:
             self.quiet.set()
+            self._busy_seconds += trio.current_time() - self._busy_since
+
+    def busy_seconds(self, now: float) -> float:
+        """How long anything has been moving so far, in all."""
+        return self._busy_seconds + (now - self._busy_since if self.moving else 0.0)
 
 
 @attrs.define(eq=False)

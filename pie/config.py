@@ -55,6 +55,9 @@ class Scheduling:
     """Rows of one step: a longer pass is split over steps, invisibly to the guest."""
     host_pages: int | None = None
     """KV pages that may be in host memory under contention. None: as many as the model has."""
+    dispatch: str = "gather"
+    """The rule that starts batches. The others ("eager", "fixed-size", "fixed-wait", "adaptive")
+    are there to be compared with (docs/scheduling.md)."""
     ageing_seconds: float = 2.0
     """Waiting this long lifts a pass by one priority level, so that low ones never starve."""
 

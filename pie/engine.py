@@ -72,6 +72,19 @@ class ThreadedModel:
         return await trio.to_thread.run_sync(method, *arguments, limiter=self._thread)
 
 
+class HostModel(Protocol):
+    """Stands between guests and schedulers in a simulation, to charge the host's own work."""
+
+    def forward(
+        self,
+        source: trio.MemoryReceiveChannel[SchedulerMessage],
+        target: trio.MemorySendChannel[SchedulerMessage],
+        /,
+    ) -> Awaitable[None]:
+        """Pass on everything in order until `source` ends, then close `target`."""
+        ...
+
+
 class GuestProgram(Protocol):
     """Anything that can be launched: a wasm program of a WasmHost, a native coroutine."""
 
@@ -145,10 +158,12 @@ async def open_engine(
     offload: Offload = in_thread,
     observe: Observe | None = None,
     guests: GuestObserver | None = None,
+    host: HostModel | None = None,
 ) -> AsyncIterator[Engine]:
     """Run an engine for the duration of the context.
 
-    `observe` makes an observer of each model, `guests` is told of the instances.
+    `observe` makes an observer of each model, `guests` is told of the instances; `host` is for
+    simulations.
     """
     config = config or EngineConfig()
     pairs, state = _open_state(config, offload)
@@ -160,7 +175,7 @@ async def open_engine(
         start(Store(store_mailbox, pairs, offload, config.max_store_bytes).run)
         start(Broker(broker_mailbox).run)
         services = tuple(
-            _start_service(index, model, config, start, state, observe)
+            _start_service(index, model, config, start, state, observe, host)
             for index, model in enumerate(models)
         )
 
@@ -211,10 +226,15 @@ def _start_service(
     start: Callable[[Callable[[], Awaitable[None]]], None],
     state: StateFolder | None,
     observe: Observe | None,
+    host: HostModel | None,
 ) -> ModelService:
     """Start a model's executor and scheduler."""
     # The mailbox holds at most what the instances' limits allow; see SchedulerMessage.
     scheduler, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
+    read = mailbox
+    if host is not None:
+        onward, read = trio.open_memory_channel[SchedulerMessage](math.inf)
+        start(partial(host.forward, mailbox, onward))
     # One batch runs while the next is gathered: a deeper queue could not be reordered any more.
     executor, batches = trio.open_memory_channel[ExecutorMessage](0)
     activity = Activity()
@@ -222,7 +242,7 @@ def _start_service(
     info = model.runner.info
     observer = None if observe is None else observe(info)
     scheduling = config.scheduling
-    start(Scheduler(mailbox, executor, info, activity, scheduling, state, observer).run)
+    start(Scheduler(read, executor, info, activity, scheduling, state, observer).run)
     return ModelService(index=index, info=info, scheduler=scheduler, activity=activity)
 
 

@@ -89,6 +89,7 @@ def test_actors_need_neither_torch_nor_wasmtime() -> None:
 def test_pure_cores_know_neither_trio_nor_torch() -> None:
     """They are plain bookkeeping, so that they can be hammered without a loop."""
     cores = (
+        "dispatch",
         "export_files",
         "exports",
         "moves",

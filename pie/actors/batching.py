@@ -42,6 +42,7 @@ from pie.messages import (
 from pie.signals import Deadline, Signal, wait_any
 
 from .commands import Commands
+from .dispatch import Asks, Batching, Moment, Pace, dispatch_named
 from .exports import UnknownExport
 from .ledger import Ledger
 from .moves import Moves
@@ -112,7 +113,16 @@ class Scheduler:
         self._planner = BatchPlanner(config.step_tokens, config.ageing_seconds)
         self._ledger = Ledger(self._table, self._planner, observer=observer)
         self._step_time = StepTime()
+        self._dispatch = dispatch_named(config.dispatch)
+        self._closing = self._dispatch if isinstance(self._dispatch, Batching) else None
+        self._pace = Pace()
+        self._submitted = 0
         self._changed = Signal()
+        self._awaited = {
+            Asks.NOTHING: (),
+            Asks.QUIET: (activity.quiet,),
+            Asks.ARRIVAL: (self._changed,),
+        }[self._dispatch.asks]
         self._settled = Signal()
         self._counters = Counters()
         self._persistence: Persistence | None = None
@@ -171,6 +181,9 @@ class Scheduler:
     def _handle(self, message: SchedulerMessage) -> None:
         match message:
             case SubmitPass():
+                self._submitted += 1
+                if self._closing is not None:
+                    self._closing.arrived(trio.current_time())
                 self._ledger.submit(message, trio.current_time())
             case RunCommand():
                 self._ledger.command(message, trio.current_time())
@@ -232,6 +245,8 @@ class Scheduler:
                 await self._run_command(command)
                 continue
             step = self._planner.next_step(trio.current_time())
+            if step and self._closing is not None:
+                step = step[: self._closing.limit()]
             if step:
                 await self._run_step(step)
             elif self._moves.hopeless() and not (self._activity.moving or self._busy_with_files()):
@@ -258,14 +273,30 @@ class Scheduler:
         self._settled.set()
 
     async def _gather(self) -> None:
-        """Wait for the guests that are moving, at most for as long as that can gain."""
+        """Wait until there is work, and then as long as the rule for starting batches has it."""
         while not (self._planner.has_work() or self._moves.due() or self._table.book.errands):
             self._changed.clear()
             await wait_any((self._changed,))
-        gain = self._step_time.gain_of_waiting(self._activity.moving, self._planner.backlog())
-        limit = trio.current_time() + gain
-        while self._activity.moving and trio.current_time() < limit:
-            await wait_any((self._activity.quiet, Deadline(limit)))
+        began = now = trio.current_time()
+        settle = self._pace.learn(self._activity.busy_seconds(now), self._submitted)
+        while True:
+            pause = self._dispatch.pause(self._moment(now - began, settle))
+            if pause <= 0:
+                return
+            self._changed.clear()
+            await wait_any((*self._awaited, Deadline(now + pause)))
+            now = trio.current_time()
+
+    def _moment(self, waited: float, settle_seconds: float) -> Moment:
+        ready, rows = self._planner.supply()
+        return Moment(
+            ready=ready,
+            room=self._planner.step_tokens - rows,
+            moving=self._activity.moving,
+            waited=waited,
+            settle_seconds=settle_seconds,
+            overhead=self._step_time.overhead,
+        )
 
     async def _run_step(self, step: list[Chunk]) -> None:
         packer = Packer(self._table)
@@ -284,7 +315,9 @@ class Scheduler:
         seconds = trio.current_time() - began
         if self._observer is not None:
             self._observer.ended(step, lost)
-        self._step_time.learn(batch.rows, int(batch.lengths.sum()), seconds)
+        self._step_time.learn(batch.passes, batch.rows, int(batch.lengths.sum()), seconds)
+        if self._closing is not None:
+            self._closing.ended(batch.passes, seconds)
         self._counters.count(step, len(batch.sampled_rows) + len(batch.ranked_rows), seconds)
         if lost is not None and await self._repeat_apart(step, packer):
             return

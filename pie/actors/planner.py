@@ -109,10 +109,10 @@ class BatchPlanner:
         ready = (work for work in self._commands if work.ready and not work.along)
         return min(ready, key=lambda work: (-work.priority, work.sequence), default=None)
 
-    def backlog(self) -> int:
-        """Rows that are ready beyond one step's budget."""
-        ready = sum(work.remaining for work in self._pending if work.ready)
-        return max(0, ready - self.step_tokens)
+    def supply(self) -> tuple[int, int]:
+        """Passes that are ready, and the rows of the short ones among them."""
+        ready = [work.remaining for work in self._pending if work.ready]
+        return len(ready), sum(rows for rows in ready if rows <= SHORT)
 
     def next_step(self, now: float) -> list[Chunk]:
         """The chunks of the next step, in order of submission; empty when nothing is ready."""

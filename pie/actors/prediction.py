@@ -1,7 +1,12 @@
-"""How long a step takes: `a + b * rows + c * KV slots`, fitted on the last steps.
+"""How long a step takes, fitted on the last ones.
 
-Exponentially weighted least squares on the normal equations, with a weak prior so that the
-first steps do not swing it. Used to bound how long gathering a batch may wait.
+    seconds = a + b * passes + c * (rows - passes) + d * KV slots
+
+Recursive least squares that forgets only in the direction of each new step (L. Cao and H.
+Schwartz, "A directional forgetting algorithm based on the decomposition of the information
+matrix", Automatica 36, 2000). Steps of a steady load all look alike; plain exponential
+forgetting would lose what earlier, different steps told about the overhead `a`, on which the
+start of a batch depends (`dispatch.py`).
 """
 
 from __future__ import annotations
@@ -10,46 +15,61 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-KEEP = 0.95
-"""Weight that is left of a step after the next one: about the last twenty count."""
-PRIOR = (1e-3, 1e-5, 0.0)
-"""Seconds per step, row and KV slot before anything was measured."""
-SCALE = (1.0, 64.0, 4096.0)
+KEEP = 0.9
+"""Weight that is left of a step after the next one like it: about the last ten count."""
+PRIOR = (1e-3, 1e-5, 1e-5, 0.0)
+"""Seconds per step, pass, further row and KV slot before anything was measured."""
+SCALE = (1.0, 64.0, 64.0, 65536.0)
 """Typical sizes, so that the equations are well conditioned."""
-
+CONFIDENCE = 1e-2
+"""Weight of the prior, in steps."""
 
 _SCALE = np.array(SCALE)
-_PRIOR_LEFT = np.eye(3) * 1e-2
-_PRIOR_RIGHT = _PRIOR_LEFT @ (np.array(PRIOR) * _SCALE)
 
 
 @attrs.define(eq=False)
 class StepTime:
-    """The running fit; negative coefficients are taken as 0."""
+    """The running fit, of coefficients that are not negative."""
 
-    _left: NDArray[np.float64] = attrs.field(factory=_PRIOR_LEFT.copy)
-    _right: NDArray[np.float64] = attrs.field(factory=_PRIOR_RIGHT.copy)
-    _coefficients: tuple[float, float, float] = PRIOR
+    _information: NDArray[np.float64] = attrs.field(factory=lambda: np.eye(4) * CONFIDENCE)
+    _free: NDArray[np.float64] = attrs.field(factory=lambda: np.array(PRIOR) * _SCALE)
+    """The best fit, negative coefficients allowed; per typical size."""
+    _fit: tuple[float, float, float, float] = PRIOR
 
-    def learn(self, rows: int, slots: int, seconds: float) -> None:
-        """A step of `rows` rows over `slots` KV slots took `seconds`."""
-        x = np.array((1.0, rows / SCALE[1], slots / SCALE[2]))
-        self._left = KEEP * self._left + np.outer(x, x)
-        self._right = KEEP * self._right + x * seconds
-        solved = np.linalg.solve(self._left + _PRIOR_LEFT, self._right + _PRIOR_RIGHT) / _SCALE
-        a, b, c = np.maximum(solved, 0.0).tolist()
-        self._coefficients = (a, b, c)
+    def learn(self, passes: int, rows: int, slots: int, seconds: float) -> None:
+        """A step of `passes` passes with `rows` rows over `slots` KV slots took `seconds`."""
+        x = np.array((1.0, passes, rows - passes, slots)) / _SCALE
+        seen = self._information @ x
+        known = self._information - np.outer(seen, seen) * ((1 - KEEP) / (x @ seen))
+        self._information = known + np.outer(x, x)
+        error = seconds - x @ self._free
+        self._free = self._free + np.linalg.solve(self._information, x) * error
+        a, b, c, d = (self._bounded() / _SCALE).tolist()
+        self._fit = a, b, c, d
 
-    def seconds(self, rows: int, slots: int) -> float:
+    def _bounded(self) -> NDArray[np.float64]:
+        """The best fit without negative coefficients: those that would be are 0, the rest anew."""
+        fit, info = self._free, self._information
+        zero = fit < 0
+        while (fit < 0).any():
+            zero |= fit < 0
+            free = ~zero
+            moved = info[np.ix_(free, zero)] @ self._free[zero]
+            fit = np.zeros(4)
+            fit[free] = self._free[free] + np.linalg.solve(info[np.ix_(free, free)], moved)
+        return fit
+
+    @property
+    def overhead(self) -> float:
+        """Predicted seconds of a step beside its rows."""
+        return self._fit[0]
+
+    @property
+    def row_seconds(self) -> float:
+        """Predicted seconds of one more row of a pass."""
+        return self._fit[2]
+
+    def seconds(self, passes: int, rows: int, slots: int) -> float:
         """Predicted duration of a step."""
-        a, b, c = self._coefficients
-        return a + b * rows + c * slots
-
-    def gain_of_waiting(self, movers: int, backlog: int) -> float:
-        """What a batch may lose by waiting for `movers` guests of about one row each.
-
-        The time of the extra step they would need, times their share of its rows; `backlog` rows
-        do not fit in the present batch and would be in that step anyway.
-        """
-        rows = movers + backlog
-        return self.seconds(rows, 0) * movers / rows if rows else 0.0
+        a, b, c, d = self._fit
+        return a + b * passes + c * (rows - passes) + d * slots

@@ -17,6 +17,7 @@ from .faults import (
 )
 from .gpu import SimulatedGpu, StepRecord
 from .hashing import HashModel
+from .host import HostCost
 from .letters import LetterTokenizer
 from .machines import A100, H100, H200, L4, LAPTOP, Machine
 from .shapes import LLAMA_3_8B, LLAMA_3_70B, LLAMA_3_70B_FP8, SMOLLM2_135M, ModelShape
@@ -38,6 +39,7 @@ __all__ = [
     "Fault",
     "FaultPlan",
     "HashModel",
+    "HostCost",
     "LetterTokenizer",
     "LinearTiming",
     "LostBatch",

@@ -10,7 +10,7 @@ from inferlet.entry import Main
 
 from pie.actors.executor import Device
 from pie.config import EngineConfig
-from pie.engine import Engine, open_engine
+from pie.engine import Engine, HostModel, open_engine
 from pie.ids import EventCode
 from pie.messages import Event, Launched, Output
 from pie.offload import inline
@@ -21,10 +21,14 @@ from .gpu import SimulatedGpu
 
 @asynccontextmanager
 async def simulated_engine(
-    *devices: Device, config: EngineConfig | None = None
+    *devices: Device, config: EngineConfig | None = None, host: HostModel | None = None
 ) -> AsyncIterator[Engine]:
-    """An engine without threads: on a virtual clock, a run takes no real time to wait."""
-    async with open_engine(devices or (SimulatedGpu(),), config, offload=inline) as engine:
+    """An engine without threads: on a virtual clock, a run takes no real time to wait.
+
+    Guests and scheduler take no virtual time either, unless `host` is a `HostCost`.
+    """
+    models = devices or (SimulatedGpu(),)
+    async with open_engine(models, config, offload=inline, host=host) as engine:
         yield engine
 
 

@@ -8,7 +8,6 @@ import inferlet
 import pytest
 import trio
 
-from pie.actors.prediction import StepTime
 from pie.engine import Engine
 from pie.programs import NativeProgram
 from pie.testing import SimulatedGpu, outcome_of, simulated_engine
@@ -120,26 +119,3 @@ async def test_guests_that_wait_for_something_else_are_not_waited_for() -> None:
         await _run_all(engine, 64, with_tool)
 
     assert len(gpu.steps) <= TOKENS + 1
-
-
-def test_the_step_time_is_learned_and_forgotten() -> None:
-    fit = StepTime()
-    for rows in (1, 8, 64, 300) * 20:
-        fit.learn(rows, rows * 100, 0.020 + 0.0001 * rows)
-    slow = fit.seconds(64, 6400)
-    for rows in (1, 8, 64, 300) * 20:
-        fit.learn(rows, rows * 100, 0.002 + 0.00001 * rows)
-    fast = fit.seconds(64, 6400)
-
-    assert slow == pytest.approx(0.0264, rel=0.05)
-    assert fast == pytest.approx(0.00264, rel=0.2)
-
-
-def test_waiting_gains_at_most_the_extra_step() -> None:
-    """And less of it when other rows need that step anyway."""
-    fit = StepTime()
-
-    assert fit.gain_of_waiting(0, 0) == 0
-    assert fit.gain_of_waiting(0, 100) == 0
-    assert fit.gain_of_waiting(4, 0) == fit.seconds(4, 0)
-    assert fit.gain_of_waiting(4, 12) == pytest.approx(fit.seconds(16, 0) / 4)

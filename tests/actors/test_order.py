@@ -157,16 +157,15 @@ async def test_urgent_passes_run_first_and_old_ones_are_not_forgotten() -> None:
             done.append(name)
 
         async with trio.open_nursery() as nursery:
-            bench.service.activity.start()
+            nursery.start_soon(run, "running", 3, Priority.LOW)
+            await wait_all_tasks_blocked()
             nursery.start_soon(run, "low", 0, Priority.LOW)
             await wait_all_tasks_blocked()
             nursery.start_soon(run, "normal", 1, Priority.NORMAL)
             await wait_all_tasks_blocked()
             nursery.start_soon(run, "high", 2, Priority.HIGH)
-            await wait_all_tasks_blocked()
-            bench.service.activity.stop()
 
-    assert done == ["high", "normal", "low"]
+    assert done == ["running", "high", "normal", "low"]
 
 
 async def test_a_pass_that_a_more_urgent_one_waits_for_becomes_as_urgent() -> None:
