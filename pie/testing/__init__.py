@@ -20,6 +20,7 @@ from .hashing import HashModel
 from .host import HostCost
 from .letters import LetterTokenizer
 from .machines import A100, H100, H200, L4, LAPTOP, Machine
+from .scripted import ScriptedModel
 from .shapes import LLAMA_3_8B, LLAMA_3_70B, LLAMA_3_70B_FP8, SMOLLM2_135M, ModelShape
 from .timing import LinearTiming, RooflineTiming, Timing
 
@@ -48,6 +49,7 @@ __all__ = [
     "ModelShape",
     "Outcome",
     "RooflineTiming",
+    "ScriptedModel",
     "SimulatedGpu",
     "SlowBatch",
     "StepRecord",
