@@ -120,7 +120,6 @@ class Broker:
             case Subscribe(instance, topic, subscription):
                 key = self._inboxes[instance].user, topic
                 self._topics.setdefault(key, []).append((instance, subscription))
-                message.reply.answer(None)
             case Unsubscribe(instance, topic, subscription):
                 self._unsubscribe(instance, topic, subscription)
             case Broadcast(instance, topic, text):

@@ -69,7 +69,7 @@ class Topic(Protocol):
 
 
 @attrs.frozen(eq=False)
-class Subscribe(Ask[None]):
+class Subscribe:
     """Feed `subscription` with what is broadcast on the topic from now on."""
 
     instance: InstanceId
