@@ -5,28 +5,29 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import pytest
-import trio
-from trio.testing import MockClock
 
+from pie import pytest_plugin
 from pie.actors import supervisor
 from pie.mailbox import Reply
+from pie.testing.running import AsyncRun
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The plugin's fixtures, where an installation has not brought them along."""
+    if not config.pluginmanager.is_registered(pytest_plugin):
+        config.pluginmanager.register(pytest_plugin)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test; a virtual clock jumps ahead whenever every task sleeps."""
-    test = pyfuncitem.obj
-    if not inspect.iscoroutinefunction(test):
+    """Run any `async def` test, in any order of its tasks."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
-    names: Any = inspect.signature(test).parameters
-    arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    virtual = pyfuncitem.get_closest_marker("slow") is None
-    clock = MockClock(autojump_threshold=0) if virtual else None
-    trio.run(partial(test, **arguments), clock=clock)
+    slow = pyfuncitem.get_closest_marker("slow") is not None
+    pytest_plugin.run_async_test(pyfuncitem, AsyncRun(real_time=slow))
     return True
 
 

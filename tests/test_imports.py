@@ -12,7 +12,7 @@ import pie
 
 ROOT = Path(pie.__file__).parent
 LAYERS = [
-    "cli",
+    "cli pytest_plugin",
     "server",
     "testing",
     "programs build",

@@ -4,7 +4,7 @@ Public: whoever writes an inferlet can test it with what is here, without a mode
 """
 
 from .arithmetic import ArithmeticRunner
-from .engine import Outcome, outcome_of, run_native, simulated_engine
+from .engine import Outcome, outcome_of, run_native, run_program, simulated_engine
 from .faults import (
     Crash,
     DeviceCrash,
@@ -18,6 +18,7 @@ from .faults import (
 from .gpu import SimulatedGpu, StepRecord
 from .hashing import HashModel
 from .host import HostCost
+from .inferlets import RunInferlet, load_main
 from .letters import LetterTokenizer
 from .machines import A100, H100, H200, L4, LAPTOP, Machine
 from .scripted import ScriptedModel
@@ -49,13 +50,16 @@ __all__ = [
     "ModelShape",
     "Outcome",
     "RooflineTiming",
+    "RunInferlet",
     "ScriptedModel",
     "SimulatedGpu",
     "SlowBatch",
     "StepRecord",
     "Timing",
+    "load_main",
     "outcome_of",
     "random_faults",
     "run_native",
+    "run_program",
     "simulated_engine",
 ]

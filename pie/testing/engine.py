@@ -10,7 +10,7 @@ from inferlet.entry import Main
 
 from pie.actors.executor import Device
 from pie.config import EngineConfig
-from pie.engine import Engine, HostModel, open_engine
+from pie.engine import Engine, GuestProgram, HostModel, open_engine
 from pie.ids import EventCode
 from pie.messages import Event, Launched, Output
 from pie.offload import inline
@@ -64,6 +64,24 @@ async def outcome_of(launched: Launched) -> Outcome:
     return Outcome(last, tuple(messages), streams["stdout"].decode(), streams["stderr"].decode())
 
 
+async def run_program(
+    engine: Engine,
+    program: GuestProgram,
+    arguments: Sequence[str] = (),
+    *,
+    sends: Sequence[str | bytes] | None = None,
+    user: str = "local",
+    seed: int | None = None,
+) -> Outcome:
+    """Run a program to its end. After `sends`, if given, a receive of it fails."""
+    launched = await engine.launch(program, arguments, user=user, seed=seed)
+    if sends is not None:
+        for content in sends:
+            await engine.send(launched.instance, content)
+        engine.end_input(launched.instance)
+    return await outcome_of(launched)
+
+
 async def run_native(
     engine: Engine,
     main: Main,
@@ -73,5 +91,4 @@ async def run_native(
     seed: int | None = None,
 ) -> Outcome:
     """Run an inferlet's `main` natively to its end."""
-    program = NativeProgram(main)
-    return await outcome_of(await engine.launch(program, arguments, user=user, seed=seed))
+    return await run_program(engine, NativeProgram(main), arguments, user=user, seed=seed)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
-
-from inferlet.entry import Main
 
 from pie.build import build_cached
 from pie.guest.interfaces import ALL
@@ -17,17 +13,6 @@ from pie.programs import WasmProgram
 
 ROOT = Path(__file__).parent.parent.parent
 BUILD = ROOT / ".build"
-
-
-def native_main(folder: Path) -> Main:
-    """`main` of the inferlet in `folder`."""
-    spec = importlib.util.spec_from_file_location("app", folder / "app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    main: Main = module.main
-    return main
 
 
 @asynccontextmanager

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pie.testing import outcome_of, run_native, simulated_engine
+from pie.testing import load_main, outcome_of, run_native, simulated_engine
 
-from .loading import component_of, native_main
+from .loading import component_of
 
 PROBE = Path(__file__).parent / "probe"
 EXPECTED = {
@@ -26,7 +26,7 @@ EXPECTED = {
 @pytest.mark.parametrize("case", [*EXPECTED, "fork", "masks"])
 async def test_natively(case: str) -> None:
     async with simulated_engine() as engine:
-        done = await run_native(engine, native_main(PROBE), [case])
+        done = await run_native(engine, load_main(PROBE), [case])
         assert (await engine.stats())["simulated"].queued == 0
     if case in EXPECTED:
         assert (done.event.text, done.stdout) == EXPECTED[case]
@@ -39,7 +39,7 @@ async def test_a_component_does_what_native_code_does() -> None:
     async with component_of(PROBE) as program, simulated_engine() as engine:
         for case in [*EXPECTED, "fork", "masks"]:
             component = await outcome_of(await engine.launch(program, [case], seed=5))
-            native = await run_native(engine, native_main(PROBE), [case], seed=5)
+            native = await run_native(engine, load_main(PROBE), [case], seed=5)
             assert (component.event, component.messages, component.stdout) == (
                 native.event,
                 native.messages,

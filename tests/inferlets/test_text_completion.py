@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pie.ids import EventCode
-from pie.testing import Outcome, outcome_of, run_native, simulated_engine
+from pie.testing import Outcome, load_main, outcome_of, run_native, simulated_engine
 
-from .loading import ROOT, component_of, native_main
+from .loading import ROOT, component_of
 
 FOLDER = ROOT / "inferlets" / "text-completion"
 
 
 async def complete(*arguments: str, seed: int = 1) -> Outcome:
     async with simulated_engine() as engine:
-        return await run_native(engine, native_main(FOLDER), arguments, seed=seed)
+        return await run_native(engine, load_main(FOLDER), arguments, seed=seed)
 
 
 async def test_the_pieces_on_stdout_are_the_text() -> None:
@@ -73,5 +73,5 @@ async def test_the_component_says_what_the_native_inferlet_says() -> None:
     async with component_of(FOLDER) as program, simulated_engine() as engine:
         for arguments in runs:
             component = await outcome_of(await engine.launch(program, arguments, seed=5))
-            native = await run_native(engine, native_main(FOLDER), arguments, seed=5)
+            native = await run_native(engine, load_main(FOLDER), arguments, seed=5)
             assert component == native
