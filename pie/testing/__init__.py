@@ -16,6 +16,7 @@ from .faults import (
     random_faults,
 )
 from .gpu import SimulatedGpu, StepRecord
+from .guest_script import GuestScript, HostCalls
 from .hashing import HashModel
 from .host import HostCost
 from .inferlets import RunInferlet, load_main
@@ -40,7 +41,9 @@ __all__ = [
     "DeviceCrash",
     "Fault",
     "FaultPlan",
+    "GuestScript",
     "HashModel",
+    "HostCalls",
     "HostCost",
     "LetterTokenizer",
     "LinearTiming",

@@ -8,22 +8,20 @@ from typing import Any
 import inferlet
 import pytest
 from inferlet import host
-from inferlet.native import HOST
 
 from pie.ids import EventCode
-from pie.testing import HashModel, SimulatedGpu, run_native, simulated_engine
+from pie.testing import HashModel, HostCalls, SimulatedGpu, run_native, simulated_engine
 
 ADAPTER = 2
 Main = Callable[[list[str]], Awaitable[str | None]]
 
 
-async def _call(interface: str, function: str, *arguments: Any) -> Any:
-    return await HOST.get().call(interface, function, *arguments)
+_call = HostCalls().call
 
 
 async def _upload(queue: Any, slot: int, data: bytes) -> None:
     blob = await host.new_blob(data)
-    await _call("inferlet:adapter/common", "upload-adapter", queue, slot, "name", blob)
+    await _call("upload-adapter", queue, slot, "name", blob)
 
 
 async def _submit(queue: Any, page: int, adapter: int | None, seed: int | None = None) -> Any:
@@ -33,9 +31,9 @@ async def _submit(queue: Any, page: int, adapter: int | None, seed: int | None =
     await host.kv_cache(work, [page], 8)
     await host.output_tokens(work, list(range(8)), 0.0)
     if adapter is not None:
-        await _call("inferlet:adapter/common", "set-adapter", work, adapter)
+        await _call("set-adapter", work, adapter)
     if seed is not None:
-        await _call("inferlet:zo/evolve", "set-adapter-seed", work, seed)
+        await _call("set-adapter-seed", work, seed)
     return await host.execute(work)
 
 
@@ -79,7 +77,7 @@ async def test_a_download_gives_back_what_was_uploaded() -> None:
     async def main(args: list[str]) -> str:
         queue, _, slots = await _queue_and_slots()
         await _upload(queue, slots[1], b"hash of an adapter")
-        result = await _call("inferlet:adapter/common", "download-adapter", queue, slots[1], "x")
+        result = await _call("download-adapter", queue, slots[1], "x")
         await host.ready(await host.blob_pollable(result))
         blob = await host.blob_get(result)
         assert await host.blob_get(result) is None
@@ -91,11 +89,10 @@ async def test_a_download_gives_back_what_was_uploaded() -> None:
 async def test_the_evolution_strategy_is_in_the_queues_order() -> None:
     async def main(args: list[str]) -> str:
         queue, pages, (slot, _) = await _queue_and_slots()
-        zo = "inferlet:zo/evolve"
-        await _call(zo, "initialize-adapter", queue, slot, 4, 8.0, 2, 0.5, 0.1)
+        await _call("initialize-adapter", queue, slot, 4, 8.0, 2, 0.5, 0.1)
         mean = await _text(queue, pages[0], slot)
         noisy = {seed: await _text(queue, pages[0], slot, seed) for seed in (-1, 0, 1)}
-        await _call(zo, "update-adapter", queue, slot, [1.0, 2.0], [0, 1], 0.0)
+        await _call("update-adapter", queue, slot, [1.0, 2.0], [0, 1], 0.0)
         updated = await _text(queue, pages[0], slot)
         return str(len({mean, updated, *noisy.values()}))
 
@@ -118,9 +115,9 @@ async def test_a_slots_next_owner_finds_nothing_in_it() -> None:
     async def find(args: list[str]) -> str:
         queue, pages, slots = await _queue_and_slots()
         embeddings = await host.allocate(queue, 1, 1)
-        vectors = await _call("pie:ext/ext", "read-embeddings", queue, embeddings)
-        await host.ready(await _call("pie:ext/ext", "[method]embedding-result.pollable", vectors))
-        found = await _call("pie:ext/ext", "[method]embedding-result.get", vectors)
+        vectors = await _call("read-embeddings", queue, embeddings)
+        await host.ready(await _call("embedding-result.pollable", vectors))
+        found = await _call("embedding-result.get", vectors)
         same = await _text(queue, pages[0], slots[0]) == await _text(queue, pages[0], None)
         return f"{found} {same}"
 
@@ -141,10 +138,10 @@ async def test_vectors_are_read_after_the_pass_that_stores_them() -> None:
         await host.kv_cache(work, [pages[0]], 2)
         await host.output_embeddings(work, vectors_at, [0, 1])
         await host.execute(work)
-        vectors = await _call("pie:ext/ext", "read-embeddings", queue, vectors_at)
-        assert await _call("pie:ext/ext", "[method]embedding-result.get", vectors) is None
-        await host.ready(await _call("pie:ext/ext", "[method]embedding-result.pollable", vectors))
-        (first,), (second,) = await _call("pie:ext/ext", "[method]embedding-result.get", vectors)
+        vectors = await _call("read-embeddings", queue, vectors_at)
+        assert await _call("embedding-result.get", vectors) is None
+        await host.ready(await _call("embedding-result.pollable", vectors))
+        (first,), (second,) = await _call("embedding-result.get", vectors)
         return str(first > 0 and second > 0 and first != second)
 
     assert await _result(main) == "True"
@@ -169,16 +166,15 @@ async def test_wrong_use_traps_with_the_values(
 
     async def main(args: list[str]) -> None:
         queue, pages, (slot, _other) = await _queue_and_slots()
-        zo = "inferlet:zo/evolve"
         if function == "set-adapter-seed":
             work = await host.create_pass(queue)
-            await _call(zo, function, work, *arguments)
+            await _call(function, work, *arguments)
         elif function == "upload":
             await _upload(queue, slot, *arguments)
         elif function == "pointer":
             await _text(queue, pages[0], 77)
         else:
-            await _call(zo, f"{function}-adapter", queue, slot, *arguments)
+            await _call(f"{function}-adapter", queue, slot, *arguments)
 
     async with simulated_engine(SimulatedGpu(HashModel())) as engine:
         outcome = await run_native(engine, main)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import inferlet
 import pytest
 import trio
-from inferlet import host
-from inferlet.native import HOST
 
 from pie.engine import Engine
 from pie.ids import EventCode
@@ -15,6 +13,8 @@ from pie.testing import (
     Crash,
     DeviceCrash,
     Fault,
+    GuestScript,
+    HostCalls,
     LinearTiming,
     LostBatch,
     MemoryFault,
@@ -137,15 +137,13 @@ async def test_a_crash_stops_the_engine() -> None:
 async def test_a_lost_command_fails_the_guest_that_gave_it() -> None:
     """Contract X8: told by the barrier of its queue, else at its end."""
 
-    async def initialize(_: list[str]) -> str:
-        model = await inferlet.get_model()
-        queue = await host.create_queue(model.handle)
-        (slot,) = await host.allocate(queue, 2, 1)
-        await HOST.get().call(
-            "inferlet:zo/evolve", "initialize-adapter", queue, slot, 4, 8.0, 2, 0.5, 0.1
-        )
+    async def script(host: HostCalls) -> str:
+        queue = await host.queue()
+        slots = await host.call("allocate-resources", queue, 2, 1)
+        await host.call("initialize-adapter", queue, slots[0], 4, 8.0, 2, 0.5, 0.1)
         return "not told"
 
+    initialize = GuestScript(script)
     gpu = SimulatedGpu()
     gpu.fail_next_call(LostBatch("the bus was busy"))
     async with simulated_engine(gpu) as engine:
