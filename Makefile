@@ -29,7 +29,7 @@ check: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
 bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks.actors
+	$(BIN)/python -m benchmarks.host
 	$(BIN)/python -m benchmarks.concurrent
 
 clean:

@@ -29,9 +29,10 @@ from pie.model.store import pull
 from pie.programs import WasmProgram
 from pie.testing import outcome_of
 
-from .actors import DECODE, measure_latency
+from .latency import Late, milliseconds, watch_latency
 
 ROOT = Path(__file__).parents[1]
+DECODE = ROOT / "tests" / "guests" / "decode.wat"
 BUILD = ROOT / ".build"
 
 
@@ -48,12 +49,12 @@ async def _completions(engine: Engine, program: WasmProgram, guests: int, tokens
 async def measure(
     model: ThreadedModel, program: WasmProgram, guests: int, tokens: int, spinner: Any = None
 ) -> dict[str, float]:
-    late: list[float] = []
+    late: list[Late] = []
     async with open_engine([model]) as engine:
         extra = await engine.launch(spinner, ["1", "spin"]) if spinner else None
         began = time.perf_counter()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(measure_latency, late)
+            nursery.start_soon(watch_latency, late)
             await _completions(engine, program, guests, tokens)
             nursery.cancel_scope.cancel()
         seconds = time.perf_counter() - began
@@ -67,11 +68,7 @@ async def measure(
             began = time.perf_counter()
             await engine.terminate(extra.instance)
             row["cancel_ms"] = (time.perf_counter() - began) * 1e3
-    late.sort()
-    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        row[f"latency_ms_{name}"] = late[int(len(late) * share)] * 1e3
-    row["latency_ms_max"] = late[-1] * 1e3
-    return row
+    return row | milliseconds("latency", [look.seconds for look in late])
 
 
 async def run(guests: int, tokens: int) -> dict[str, dict[str, float]]:

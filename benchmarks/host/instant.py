@@ -1,0 +1,92 @@
+"""A device that answers at once, and knows between which two batches all guests decode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import attrs
+import numpy as np
+import trio
+
+from pie.batch import Batch, BatchResult, Ints
+from pie.testing import HashModel
+
+from .machine import Usage
+
+T = TypeVar("T")
+
+LETTERS = 26
+
+
+@attrs.define(eq=False, kw_only=True)
+class Window:
+    """The steady state: from where the last guest has its first token to the first one's last.
+
+    A guest samples its first token at position `first` and its last at position `last`.
+    """
+
+    guests: int
+    first: int
+    last: int
+    begin: Callable[[], None] | None = None
+    end: Callable[[], None] | None = None
+    """Called at the two moments."""
+    began: Usage | None = None
+    ended: Usage | None = None
+    tokens: int = 0
+    batches: int = 0
+    _started: int = 0
+
+    def saw(self, positions: Ints) -> None:
+        """A batch samples at these positions."""
+        if self.ended is not None:
+            return
+        ends = bool((positions == self.last).any())
+        if self.began is None:
+            assert not ends, "a guest has ended before the last one began: it needs more tokens"
+            self._started += int(np.count_nonzero(positions == self.first))
+            if self._started == self.guests:
+                if self.begin is not None:
+                    self.begin()
+                self.began = Usage.now()
+            return
+        self.tokens += len(positions)
+        self.batches += 1
+        if ends:
+            self.ended = Usage.now()
+            if self.end is not None:
+                self.end()
+
+    @property
+    def bounds(self) -> tuple[Usage, Usage]:
+        """The clocks at its begin and its end."""
+        assert self.began is not None, "the guests never all ran at once"
+        assert self.ended is not None, "no guest reached its last token"
+        return self.began, self.ended
+
+
+@attrs.define(eq=False)
+class InstantDevice:
+    """A `Device` without arithmetic: the token after position p is letter p of the alphabet."""
+
+    runner: HashModel
+    window: Window | None = None
+
+    async def run(self, batch: Batch) -> BatchResult:
+        await trio.lowlevel.checkpoint()
+        positions = batch.positions[batch.sampled_rows]
+        if self.window is not None:
+            self.window.saw(positions)
+        return BatchResult(
+            tokens=97 + positions % LETTERS,
+            sampled_finite=np.ones(len(positions), dtype=np.bool_),
+        )
+
+    async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
+        return method(*arguments)
+
+
+def expected_text(tokens: int, context: int) -> str:
+    """What a guest has to return that decodes `tokens` tokens after `context` ones."""
+    return "".join(chr(97 + (context - 1 + step) % LETTERS) for step in range(tokens))
