@@ -89,7 +89,7 @@ class Cores:
         began = clock()
         assert self.planner.has_work(), "a pass waits for nothing and cannot run"
         self.planner.next_command()
-        self.planner.backlog()
+        self.planner.supply()
         step = self.planner.next_step(0.0)
         planned = clock()
         packer = Packer(self.table)
@@ -107,7 +107,7 @@ class Cores:
         for chunk in step:
             work = chunk.work
             work.running = False
-            work.done += chunk.count
+            work.remaining -= chunk.count
             self.ledger.finish(work)
         self.table.answers()
         settled = clock()
