@@ -91,6 +91,7 @@ def test_pure_cores_know_neither_trio_nor_torch() -> None:
     cores = (
         "dispatch",
         "export_files",
+        "audit",
         "exports",
         "moves",
         "packing",

@@ -13,6 +13,7 @@ from typing import Any
 from pie.errors import Closed, OutOfResources, PieError
 from pie.ids import InstanceId, Pointer, ResourceKind
 
+from .audit import audit_holders, audit_numbers, audit_places, audit_users
 from .exports import ExportBook
 from .hazards import Users, check_spoiled, order_by_pages, order_by_slots
 from .passes import Pending, PendingCommand, PendingPass, Resource
@@ -300,24 +301,13 @@ class PageTable:
         """Requests in line."""
         return self.room.waiting()
 
-    def check(self) -> None:
-        """Assert that numbers add up: every one is free or in exactly one live resource."""
-        live: dict[ResourceKind, dict[int, Resource]] = {kind: {} for kind in self.pools}
-        holders: dict[Resource, int] = {}
-        for space in self._spaces.values():
-            for resource in space.held.values():
-                holders[resource] = holders.get(resource, 0) + 1
-        for export in self._exports.values():
-            for resource in export.resources:
-                holders[resource] = holders.get(resource, 0) + 1
-        for resource, count in holders.items():
-            assert resource.holders == count, f"{resource.holders} holders counted, {count} found"
-            if resource.number is not None:
-                other = live[resource.kind].setdefault(resource.number, resource)
-                assert other is resource, f"number {resource.number} is owned twice"
-        for kind, pool in self.pools.items():
-            assert len(set(pool.free)) == len(pool.free), "a number is free twice"
-            assert not set(pool.free) & set(live[kind]), "a number is free and in use"
-        places = [r.place for r in holders if r.place is not None]
-        assert len(set(places)) == len(places), "a place in host memory is owned twice"
-        assert not set(places) & set(self.room.host.free), "a place is free and in use"
+    def check(self, pending: Iterable[Pending] | None = None) -> None:
+        """Assert that all counts add up: see `audit`. With all that is `pending`, that nothing is
+        lost either.
+        """
+        entries = (export.resources for export in self._exports.values())
+        live = audit_holders(self._spaces.values(), entries)
+        if pending is not None:
+            live = audit_users(pending, live)
+        audit_numbers(self.pools, live, whole=pending is not None)
+        audit_places(self.room, live, whole=pending is not None)

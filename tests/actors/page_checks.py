@@ -42,19 +42,6 @@ def resources(table: PageTable, pending: Iterable[PendingPass]) -> set[Resource]
     return held
 
 
-def check_numbers(table: PageTable, pending: Iterable[PendingPass]) -> None:
-    """Every number and place is free or somebody's, and nobody's twice."""
-    table.check()
-    found = resources(table, pending)
-    for kind, pool in table.pools.items():
-        numbers = [r.number for r in found if r.kind is kind and r.number is not None]
-        assert sorted([*numbers, *pool.free]) == list(range(pool.capacity))
-    host = table.room.host
-    places = [r.place for r in found if r.place is not None]
-    places += [place for _, place in table.room.returned]
-    assert sorted([*places, *host.free]) == list(range(host.capacity))
-
-
 def check_users(table: PageTable, pending: Collection[PendingPass]) -> None:
     """What is used is used by the pending passes."""
     uses: dict[Resource, list[tuple[Pending, int]]] = {}

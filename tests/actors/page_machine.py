@@ -21,7 +21,7 @@ from pie.actors.pools import Answer
 from pie.errors import Closed, GuestError, OutOfResources, PassFailed
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 
-from .page_checks import check_lines, check_names, check_numbers, check_users
+from .page_checks import check_lines, check_names, check_users
 from .page_model import PAGE, SIZE, Key, PlainExport, PlainPage, PlainTable, Question, value
 from .scheduling import a_pass
 
@@ -362,7 +362,7 @@ class PageTableMachine(RuleBasedStateMachine):
     @invariant()
     def it_is_what_the_plain_table_is(self) -> None:
         check_names(self.table, self.plain)
-        check_numbers(self.table, self.pending.values())
+        self.table.check(self.pending.values())
         check_users(self.table, self.pending.values())
         check_lines(self.table, self.plain)
 
