@@ -1,0 +1,24 @@
+"""The programs that simulated runs launch, by name.
+
+Native inferlets on the guest library, and components of our own in text form. Each gets one
+argument, JSON with what `draw` chose for it.
+"""
+
+from __future__ import annotations
+
+from . import decoding, odd, sharing, talking
+from .program import Params, SimProgram
+from .wasm import WASM
+
+PROGRAMS: dict[str, SimProgram] = {
+    program.name: program
+    for program in (
+        *decoding.PROGRAMS,
+        *sharing.PROGRAMS,
+        *talking.PROGRAMS,
+        *odd.PROGRAMS,
+        *WASM,
+    )
+}
+
+__all__ = ["PROGRAMS", "Params", "SimProgram"]
