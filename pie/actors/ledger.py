@@ -168,6 +168,9 @@ class Ledger:
             pending.error = Closed(f"instance {instance} has ended")
             if not pending.running:
                 self.finish(pending)
+        for queue in owner.queues.values():
+            for barrier in queue.barriers():  # behind what is running: never reached any more
+                barrier.reply.fail(Closed(f"instance {instance} has ended"))
         self._forget(instance)
 
     def _forget(self, instance: InstanceId) -> None:

@@ -60,3 +60,7 @@ class CommandQueue:
                 self._failed = True
             self._line.popleft()
         return reached
+
+    def barriers(self) -> list[Any]:
+        """The tokens of the barriers that have not been reached."""
+        return [entry.token for entry in self._line if isinstance(entry, Barrier)]

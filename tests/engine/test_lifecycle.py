@@ -16,7 +16,14 @@ from pie.guest.instance import Instance
 from pie.guest.interfaces import ALL
 from pie.ids import EventCode
 from pie.programs import NativeProgram
-from pie.testing import HashModel, SimulatedGpu, outcome_of, run_native, simulated_engine
+from pie.testing import (
+    HashModel,
+    LinearTiming,
+    SimulatedGpu,
+    outcome_of,
+    run_native,
+    simulated_engine,
+)
 
 
 async def _waits_for_ever(_: list[str]) -> None:
@@ -224,3 +231,23 @@ async def test_messages_reach_an_instance_in_order_and_end_with_the_input() -> N
         EventCode.EXCEPTION,
         "no client will send",
     )
+
+
+async def test_a_barrier_behind_a_running_pass_is_answered_when_its_instance_is_ended() -> None:
+    """Contract R10: the step goes on without it. That no question is left is checked after it."""
+    met: list[bool] = []
+
+    async def main(_: list[str]) -> None:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill("x")
+        await context.flush()
+        barrier = await inferlet.host.synchronize(context.queue)
+        met.append(True)
+        await inferlet.host.ready(await inferlet.host.synchronization_pollable(barrier))
+
+    async with simulated_engine(SimulatedGpu(timing=LinearTiming(1.0))) as engine:
+        launched = await engine.launch(NativeProgram(main))
+        await trio.sleep(0.5)
+        await engine.terminate(launched.instance)
+
+    assert met == [True]
