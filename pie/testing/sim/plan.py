@@ -11,7 +11,7 @@ from .machine import Machine
 from .programs import PROGRAMS, Params, SimProgram
 from .scenario import Range, Scenario
 
-AMPLE = 2_000
+AMPLE = 600
 """Host pages without a practical limit."""
 INSTANCE_SEEDS = 3
 """Few, so that what a program gives alone can be remembered."""

@@ -122,7 +122,7 @@ def parse_scenario(text: str, name: str) -> Scenario:
         raise UsageError(f"scenario {name}: {unknown[0]!r} is not one of {known}")
     if "programs" not in table:
         raise UsageError(f"scenario {name}: no [programs]: a table of program = weight")
-    values = {
+    values: dict[str, Any] = {
         key: _programs(value, name)
         if key == "programs"
         else _checked_range(key, value, name)
@@ -177,10 +177,16 @@ LEAST = {
     "ageing_seconds": 0.001,
 }
 """What programs need at least, or the engine."""
+MOST = 10_000
+"""Of anything: runs are meant to be small and many."""
 
 
 def _checked(scenario: Scenario) -> Scenario:
     for key, least in LEAST.items():
         if getattr(scenario, key).least < least:
             raise UsageError(f"scenario {scenario.name}: {key} is below {least}")
+    for field in attrs.fields(Scenario):
+        value = getattr(scenario, field.name)
+        if isinstance(value, Range) and value.most > MOST:
+            raise UsageError(f"scenario {scenario.name}: {field.name} is above {MOST}")
     return scenario

@@ -156,6 +156,7 @@ def steady_memory() -> Iterator[None]:
 class Summary:
     """What a sweep has seen."""
 
+    scenario: str
     seeds: int = 0
     events: int = 0
     guests: int = 0
@@ -163,9 +164,9 @@ class Summary:
     virtual_seconds: float = 0.0
     real_seconds: float = 0.0
     reached: Counter[str] = attrs.field(factory=Counter)
+    failures: list[SimulationFailed] = attrs.field(factory=list)
 
     def add(self, report: Report) -> None:
-        self.seeds += 1
         self.events += report.events
         self.guests += report.guests
         self.passes += report.passes
@@ -173,13 +174,32 @@ class Summary:
         self.reached += report.reached
 
 
-def sweep(scenario: Scenario, seeds: Iterable[int], *, log: TextIO | None = None) -> Summary:
-    """One run per seed. Raises SimulationFailed at the first that fails."""
-    summary, began = Summary(), time.monotonic()
+def sweep(
+    scenario: Scenario,
+    seeds: Iterable[int],
+    *,
+    threaded: bool = False,
+    most_failures: int = 1,
+    log: TextIO | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """One run per seed, until `most_failures` have failed; real ones if `threaded`.
+
+    `log` gets the events, `say` what is going on.
+    """
+    run = run_threaded if threaded else run_seed
+    summary, began = Summary(scenario.name), time.monotonic()
     with steady_memory():
         for seed in seeds:
+            say(f"scenario {scenario.name}, seed {seed}")
             if log is not None:
                 log.write(f"scenario {scenario.name}, seed {seed}\n")
-            summary.add(run_seed(scenario, seed, log=log))
+            try:
+                summary.add(run(scenario, seed, log=log))
+            except SimulationFailed as failure:
+                summary.failures.append(failure)
+            summary.seeds += 1
             summary.real_seconds = time.monotonic() - began
+            if len(summary.failures) >= most_failures:
+                break
     return summary

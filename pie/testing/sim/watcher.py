@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Any
 from zlib import crc32
 
 import attrs
@@ -44,7 +43,7 @@ class Watcher:
     _ledger: Ledger = attrs.field(init=False)
     _lines: dict[tuple[InstanceId, QueueId], deque[Pending]] = attrs.field(factory=dict)
     """What of each queue is not finished, in order of submission."""
-    _asked: list[Ask[Any]] = attrs.field(factory=list)
+    _asked: list[SchedulerMessage] = attrs.field(factory=list)
     _passed_over: tuple[InstanceId | None, float] = (None, 0.0)
     """The oldest instance with a runnable pass that was in no step, and since when."""
     _began: float = 0.0
@@ -56,8 +55,7 @@ class Watcher:
 
     def took(self, message: SchedulerMessage, /) -> None:
         self.journal.note(_words(message))
-        if isinstance(message, Ask):
-            self._asked.append(message)
+        self._asked.append(message)
         self.check()
 
     def submitted(self, work: Pending, /) -> None:
@@ -157,7 +155,7 @@ class Watcher:
         """Nothing is pending and nobody is left; `exports` may be."""
         left = [_name(work) for line in self._lines.values() for work in line]
         assert not left, f"never finished: {', '.join(left)}"
-        unanswered = [_words(message) for message in self._asked if not message.reply.ready()]
+        unanswered = [_words(message) for message in self._asked if not _answered(message)]
         assert not unanswered, f"never answered: {'; '.join(unanswered)}"
         self._asked.clear()  # errors in replies hold frames, and these what they used
         ledger = self._ledger
@@ -174,16 +172,20 @@ class Watcher:
         assert not table.room.host.used, f"{table.room.host.used} host pages were never given back"
 
 
+def _answered(message: SchedulerMessage) -> bool:
+    return not isinstance(message, Ask) or message.reply.ready()
+
+
 def _name(work: Pending) -> str:
     kind = "pass" if isinstance(work, PendingPass) else "command"
     return f"{kind} {work.sequence} of instance {work.instance}.{work.queue}"
 
 
 def _result(work: Pending) -> str:
+    """Sampled tokens, and the ids of distributions."""
     if not isinstance(work, PendingPass):
         return ""
-    ranked = {slot: ids for slot, (ids, _) in work.ranked.items()}
-    return f"{work.tokens} {ranked}" if ranked else f"{work.tokens}"
+    return f"{[slot[0] if isinstance(slot, tuple) else slot for slot in work.results]}"
 
 
 def _words(message: SchedulerMessage) -> str:

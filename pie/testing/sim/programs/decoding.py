@@ -7,7 +7,7 @@ from typing import Any
 
 import inferlet
 from inferlet import host
-from inferlet.host import bind
+from inferlet._native import bind
 
 from pie.testing.sim.machine import Machine
 

@@ -6,7 +6,7 @@ from random import Random
 
 import inferlet
 from inferlet import host
-from inferlet.host import bind
+from inferlet._native import bind
 
 from pie.ids import EventCode
 from pie.testing.sim.machine import Machine
