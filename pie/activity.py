@@ -14,6 +14,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from .probes import sometimes
 from .signals import Signal
 
 
@@ -97,5 +98,6 @@ class Mover:
     def preempted(self) -> None:
         """A slice of CPU time is used up: without a submission in it, nobody waits any longer."""
         if not self.submitted:
+            sometimes("a preempted guest stops counting")
             self.stop()
         self.submitted = False

@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
+from .probes import sometimes
 from .signals import Signal, wait_any
 
 T = TypeVar("T")
@@ -37,6 +38,7 @@ class Outbox(Generic[T]):
     async def put(self, item: T) -> None:
         """Add `item`, waiting for room."""
         while not self.put_nowait(item):
+            sometimes("an outbox is full")
             await wait_any((self._room,))
 
     def finish(self, last: T) -> None:

@@ -39,6 +39,7 @@ from pie.messages import (
     SubmitPass,
     Synchronize,
 )
+from pie.probes import sometimes
 from pie.signals import Deadline, Signal, wait_any
 
 from .commands import Commands
@@ -257,6 +258,7 @@ class Scheduler:
 
     def _give_up_first(self) -> None:
         """No step can run, nobody moves and host memory is full: the first in line ends (R5)."""
+        sometimes("the first in line is given up")
         instance, error = self._moves.refusal()
         for work in self._moves.refuse_first(error):
             self._ledger.finish(work)
@@ -334,6 +336,7 @@ class Scheduler:
             parts.setdefault(chunk.work.instance, []).append(chunk)
         if len(parts) == 1:
             return False
+        sometimes("a lost batch is repeated by instance")
         for part in parts.values():
             await self._run_step(part)
         return True
@@ -358,6 +361,7 @@ class Scheduler:
             if work.error is not None or chunk.last:
                 self._ledger.finish(work)
             if count % SETTLE_SLICE == 0:
+                sometimes("a step is answered in slices")
                 self._tell_answers()
                 await trio.lowlevel.checkpoint()
         self._tell_answers()

@@ -27,6 +27,7 @@ from pie.messages import (
     Topic,
     Unsubscribe,
 )
+from pie.probes import sometimes
 
 INBOX_BYTES = 64 << 20
 """What a client may have waiting in one instance; more is refused to the client."""
@@ -56,6 +57,7 @@ class Line:
 
     def put_back(self, receive: Ask[Any]) -> bool:
         """Like `put`, with what a receive got that its guest has dropped, at its old place."""
+        sometimes("a dropped receive gives its message back")
         return self._hand_out(self._given.pop(receive), receive.reply.take())
 
     def fail(self, error: PieError) -> None:

@@ -11,6 +11,7 @@ from pie.batch import ClearAdapter, ints
 from pie.ids import ResourceKind
 from pie.mailbox import ask
 from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, RunCommand
+from pie.probes import sometimes
 
 from .pages import PageTable
 from .passes import PendingCommand
@@ -39,5 +40,6 @@ class Commands:
         stale = self._table.pools[ResourceKind.EMBEDDING].stale
         for number, vector in zip(numbers, vectors, strict=True):
             if number in stale:
+                sometimes("an embedding slot is read before it is cleared")
                 vector[:] = 0  # a former owner's, not cleared yet (R3)
         return vectors

@@ -13,6 +13,7 @@ import attrs
 
 from pie.errors import GuestError, PieError
 from pie.ids import InstanceId, ResourceKind
+from pie.probes import sometimes
 
 from .hazards import Users, writers_of
 from .passes import Pending, Resource
@@ -82,6 +83,7 @@ class ExportBook:
                 continue
             export.unwritten.discard(done)
             if done.error is not None:
+                sometimes("an export fails with its writer")
                 reason = f"a pass that should have written it failed: {done.error}"
                 self._drop(key, _gone(key, reason))
             elif not export.unwritten:
@@ -109,8 +111,13 @@ class ExportBook:
             raise UnknownExport(key[2])
         export.importers.append(importer)
         if key in self._pending:
+            if export.unwritten:
+                sometimes("an import waits for its writers")
+            else:
+                sometimes("an import waits for a file")
             return
         if export.away:
+            sometimes("an export is read from its file")
             self._pending[key] = export
             self.errands.append((Errand.LOAD, key, export))
         else:
@@ -121,6 +128,7 @@ class ExportBook:
         if all(resource.place is None for resource in export.resources):
             self._room.answers += export.hand_out(importer)
             return
+        sometimes("an import brings pages back")
         arrival, kind = self._room.next_arrival(), ResourceKind.KV_PAGE
         resources = export.resources
         request = Import(importer.instance, arrival, kind, resources, export, importer)
@@ -131,8 +139,10 @@ class ExportBook:
         """An instance has ended: it wants no handles, and what it has not written is gone (R6)."""
         for key, export in list(self._pending.items()):
             for importer in [i for i in export.importers if i.instance == instance]:
+                sometimes("who waits for an export leaves")
                 self._room.answers += export.turn_away(importer, error)
             if export.owner == instance and export.unwritten:
+                sometimes("an exporter leaves before its pages are written")
                 self._tell_exporter(export, error)
                 self._drop(key, _gone(key, "its exporter has ended"))
 
@@ -176,6 +186,7 @@ class ExportBook:
     def loaded(self, key: ExportKey, export: Export) -> list[int]:
         """Its file has been read: the places for its pages, none if nobody wants them any more."""
         if not self.current(key, export):
+            sometimes("an export is released while its file is read")
             return []
         places: list[int] = []
         if export.importers:
@@ -189,6 +200,7 @@ class ExportBook:
     def lost(self, key: ExportKey, export: Export, error: PieError) -> None:
         """Its file cannot be written or read."""
         if self.current(key, export):
+            sometimes("an export is lost with its file")
             self._tell_exporter(export, error)
             self._drop(key, error)
             self._room.serve()

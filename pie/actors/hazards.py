@@ -14,6 +14,7 @@ import attrs
 
 from pie.errors import PieError
 from pie.ids import InstanceId, ResourceKind
+from pie.probes import sometimes
 
 from .passes import NOBODY, Group, Pending, PendingPass, Resource
 
@@ -110,7 +111,9 @@ def check_spoiled(new: PendingPass, notable: Iterable[int], page_size: int) -> P
         first, end, error = page.spoiled
         reads, own_first, own_end = new.spans(page, index, page_size)
         if first < min(reads, own_first if own_first < own_end else reads):
+            sometimes("a pass reads spoiled slots")
             return error
+        sometimes("spoiled slots are passed by or written again")
         left = max(first, own_end)
         page.spoiled = (left, end, error) if left < end else None
     return None

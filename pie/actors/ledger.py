@@ -17,6 +17,7 @@ from pie.errors import Closed, OutOfResources, PassFailed, PieError
 from pie.ids import InstanceId, QueueId
 from pie.mailbox import Ask
 from pie.messages import EndInstance, OpenInstance, RunCommand, SubmitPass, Synchronize
+from pie.probes import sometimes
 
 from .hazards import spoil
 from .observer import Observer
@@ -162,11 +163,14 @@ class Ledger:
         """Passes that have not started are dropped; a running step keeps its pages (R10)."""
         owner = self._owners[instance]
         if owner.draining is not None:
+            sometimes("an instance is ended while it drains")
             owner.draining.reply.fail(Closed(f"instance {instance} has ended"))
             owner.draining = None
         for pending in reversed(self.planner.of_instance(instance)):
             pending.error = Closed(f"instance {instance} has ended")
-            if not pending.running:
+            if pending.running:
+                sometimes("an instance ends while its pass runs")
+            else:
                 self.finish(pending)
         for queue in owner.queues.values():
             for barrier in queue.barriers():  # behind what is running: never reached any more
@@ -251,7 +255,9 @@ def _failing(work: Pending, needing: list[Pending]) -> list[Pending]:
     for later in needing:
         if later.instance == work.instance and later.error is None:
             later.error = _dependent_failure(work.error)
-            if not later.running:
+            if later.running:
+                sometimes("a pass fails beside one in the same step that needs it")
+            else:
                 over.append(later)
     return over
 

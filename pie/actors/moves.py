@@ -8,6 +8,7 @@ import attrs
 
 from pie.errors import OutOfResources
 from pie.ids import InstanceId, ResourceKind
+from pie.probes import sometimes
 
 from .pages import PageTable
 from .passes import Pending, PendingPass, Resource
@@ -66,6 +67,7 @@ class Moves:
     def moved_out(self, page: Resource, number: int) -> int | None:
         """The contents of `page`, then at `number`, have been read: its place, if it still goes."""
         if page.number != number or not page.private:
+            sometimes("a page is let go while it moves out")
             return None
         place = page.place = self.table.room.host.take()
         page.number = None

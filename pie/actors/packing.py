@@ -15,6 +15,7 @@ from pie.errors import PassFailed
 from pie.ids import ResourceKind
 from pie.messages import PassResult, Sample
 from pie.philox import uniforms
+from pie.probes import sometimes
 
 from .pages import PageTable
 from .passes import PendingPass
@@ -163,6 +164,8 @@ class Packer:
     def undo_clears(self) -> None:
         """The batch was lost: what it should have cleared has to be cleared by the next."""
         for kind, numbers in self.cleared.items():
+            if numbers:
+                sometimes("a lost batch should have cleared pages")
             pool = self.table.pools[kind]
             pool.stale.update(set(numbers) - set(pool.free))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from pie.errors import Closed, OutOfResources, PieError
 from pie.ids import InstanceId, Pointer, ResourceKind
+from pie.probes import sometimes
 
 from .audit import audit_holders, audit_numbers, audit_places, audit_users
 from .exports import ExportBook
@@ -196,6 +197,7 @@ class PageTable:
     def _copy_on_write(
         self, pending: PendingPass, space: Space, pointer: Pointer, source: Resource
     ) -> Resource:
+        sometimes("a page is copied on write")
         target = Resource(ResourceKind.KV_PAGE, None, holders=1)
         source.holders -= 1
         space.held[pointer] = target
@@ -224,6 +226,7 @@ class PageTable:
             self.room.enqueue(request)
         else:
             known = set(request.resources)
+            sometimes("a return from host memory is joined")
             request.resources += [page for page in away if page not in known]
 
     def finish(self, pending: PendingPass) -> None:

@@ -18,6 +18,7 @@ import attrs
 from pie.errors import PieError
 from pie.ids import InstanceId, Priority, QueueId, ResourceKind
 from pie.messages import ForwardPass
+from pie.probes import sometimes
 
 Group: TypeAlias = "dict[Pending, None]"
 """A set of pending work in order of entry, the same in every run."""
@@ -122,6 +123,7 @@ class Pending(ABC):
         raised: list[Pending] = [self]
         for work in raised:  # grows: a chain may be long, so no recursion
             if priority > work.priority:
+                sometimes("what something urgent waits for becomes urgent")
                 work.priority = priority
                 raised += [*work.after, *work.along]
 

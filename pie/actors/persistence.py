@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pie.batch import ModelInfo
 from pie.errors import PassFailed, UsageError
 from pie.offload import Offload
+from pie.probes import sometimes
 from pie.signals import Signal, wait_any
 
 from .export_files import ExportFolder
@@ -87,8 +88,10 @@ class Persistence:
 
     async def _read(self, key: ExportKey, export: Export) -> None:
         if not self._book.current(key, export):
+            sometimes("an export is released before it is read")
             return
         if any(page.number is None and page.place is None for page in export.resources):
+            sometimes("an export has a page that was never filled")
             error = PassFailed(f"export {key[2]!r}: a pass that should have filled a page failed")
             self._book.lost(key, export, error)
             return
@@ -116,6 +119,7 @@ class Persistence:
         except UsageError as error:
             self._book.lost(key, export, error)
         else:
+            sometimes("an export is written to its file")
             self._book.saved(key, export)
 
     async def _load(self, key: ExportKey, export: Export) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from pie.probes import sometimes
+
 from .passes import Pending, PendingCommand, PendingPass
 
 SHORT = 32
@@ -55,6 +57,8 @@ class _Step:
         if count == 0 or (whole and count < work.remaining):
             return False
         self.budget -= count
+        if count < work.remaining:
+            sometimes("a long pass is split over steps")
         chunk = Chunk(work, work.done, count)
         self.chunks.append(chunk)
         self.taken.add(work)

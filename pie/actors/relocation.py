@@ -13,6 +13,7 @@ from pie.batch import ints
 from pie.ids import InstanceId, ResourceKind
 from pie.mailbox import ask
 from pie.messages import ExecutorMessage, ReadPages, WritePages
+from pie.probes import sometimes
 
 from .moves import Moves
 from .observer import Observer
@@ -57,6 +58,7 @@ class Relocation:
         return moved
 
     async def _out(self, pages: Sequence[Resource]) -> None:
+        sometimes("pages move to host memory")
         numbers = [page.number for page in pages if page.number is not None]
         contents = await self._read_pool(numbers)
         gone: list[int] = []
@@ -75,6 +77,7 @@ class Relocation:
         stale = self._moves.table.pools[ResourceKind.KV_PAGE].stale
         for number, content in zip(numbers, contents, strict=True):
             if number in stale:
+                sometimes("a page is read before it is cleared")
                 content[:] = 0  # a former owner's, not cleared yet (R3)
         return contents
 

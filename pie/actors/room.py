@@ -15,6 +15,7 @@ import attrs
 
 from pie.errors import PieError
 from pie.ids import InstanceId, ResourceKind
+from pie.probes import sometimes
 
 from .passes import Pending, PendingPass, Resource
 from .pools import Answer, Export, Importer, Pool, Space
@@ -109,8 +110,10 @@ class Copy(Request):
     def grant(self, room: Room) -> None:
         pool = room.pools[self.kind]
         if self._unneeded():
+            sometimes("nobody needs a copy any more")
             return
         if self._takes_over():
+            sometimes("a copy takes over its page")
             self.target.number, self.source.number = self.source.number, None
             self.work.copies = tuple(
                 pair for pair in self.work.copies if pair[1] is not self.target
@@ -232,6 +235,8 @@ class Room:
         for kind, line in self._lines.items():
             while line and line[0].wanted() <= len(self.pools[kind].free):
                 line.pop(0).grant(self)
+            if line:
+                sometimes("somebody stands in line for room")
 
     def first(self, kind: ResourceKind) -> Request | None:
         """Who is first in a line, and so has not enough room."""
@@ -242,6 +247,7 @@ class Room:
         """An instance has ended: its questions are answered so; copies stay while needed."""
         for line in self._lines.values():
             for request in [r for r in line if r.instance == instance and not isinstance(r, Copy)]:
+                sometimes("who stands in line leaves")
                 line.remove(request)
                 self.answers += request.refuse(error)[0]
         self.returning.pop(instance, None)

@@ -157,7 +157,7 @@ class Stage:
 Play: TypeAlias = Callable[[Stage], Awaitable[None]]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False)
 class Scenario:
     """Guests and their clients. `play` returns when all clients have done their part."""
 

@@ -261,7 +261,7 @@ async def _play_components(stage: Stage) -> None:
     await stage.play("first", "abuueskttfapq")
     await stage.word_of("first")
     await stage.play("second", "i3tatbsr")
-    await stage.play("third", "bbattsaq")
+    await stage.play("third", "bbattsauq")
     await stage.word_of("second")
     await stage.send("second", "m")
     await stage.send("first", "m")

@@ -15,9 +15,10 @@ from pie.actors.supervisor import Supervisor
 from pie.guest.calls import GUESTS
 from pie.guest.driver import Guest
 from pie.guest.native import NativeHost
+from pie.probes import listening
 
 from .cancelling import Run, Scenario, Theatre, theatre
-from .scenarios import ALL, CLIENTS, COMPONENTS, CONTENTION, DRAINING, SHARING
+from .scenarios import ALL, CLIENTS, COMPONENTS, CONTENTION, DISK, DRAINING, SHARING
 
 MOST = 400
 """Checkpoints of a scenario."""
@@ -84,3 +85,30 @@ def _first_failure(place: Theatre, scenario: Scenario, undisturbed: Run) -> str:
         except (AssertionError, ExceptionGroup, trio.TooSlowError) as error:
             return error.__notes__[-1]
     return "nothing has failed"
+
+
+PASSED = {
+    CONTENTION: {
+        "somebody stands in line for room",
+        "pages move to host memory",
+        "a return from host memory is joined",
+    },
+    SHARING: {"an import waits for its writers", "a page is copied on write"},
+    DISK: {"an export is written to its file"},
+    CLIENTS: {"an outbox is full", "a dropped receive gives its message back"},
+    DRAINING: {"a lost batch is repeated by instance", "a long pass is split over steps"},
+    COMPONENTS: {
+        "a preempted guest stops counting",
+        "somebody stands in line for room",
+        "a page is copied on write",
+    },
+}
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=lambda s: s.name)
+def test_a_scenario_passes_through_what_it_is_for(scenario: Scenario) -> None:
+    seen: set[str] = set()
+    with theatre() as place, listening(seen.add):
+        place.undisturbed(scenario)
+
+    assert seen >= PASSED[scenario]

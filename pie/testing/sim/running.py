@@ -66,6 +66,10 @@ class Run:
     def __attrs_post_init__(self) -> None:
         self.watcher = Watcher(self.journal, self.plan.machine, self.reached)
 
+    def reach(self, what: str) -> None:
+        """Note that something rare has happened."""
+        self.reached[what] += 1
+
     async def main(self) -> None:
         """All of it. An AssertionError is a broken invariant."""
         began = trio.current_time()

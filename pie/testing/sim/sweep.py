@@ -14,6 +14,7 @@ from typing import TextIO
 import attrs
 import trio
 
+from pie.probes import listening
 from pie.testing.determinism import run_simulated
 
 from .journal import Journal
@@ -79,6 +80,7 @@ def _run(plan: Plan, world: World, log: TextIO | None, start: Callable[[Run], No
         run = Run(plan, world, state, journal)
         bugs = stack.enter_context(_bugs())
         stack.enter_context(_no_collections())
+        stack.enter_context(listening(run.reach))
         try:
             start(run)
             assert not bugs, bugs[0]
