@@ -282,11 +282,11 @@ class Scheduler:
         began = now = trio.current_time()
         settle = self._pace.learn(self._activity.busy_seconds(now), self._submitted)
         while True:
-            pause = self._dispatch.pause(self._moment(now - began, settle))
-            if pause <= 0:
+            until = now + self._dispatch.pause(self._moment(now - began, settle))
+            if until <= now:  # also if it is less than the clock can tell apart
                 return
             self._changed.clear()
-            await wait_any((*self._awaited, Deadline(now + pause)))
+            await wait_any((*self._awaited, Deadline(until)))
             now = trio.current_time()
 
     def _moment(self, waited: float, settle_seconds: float) -> Moment:

@@ -113,6 +113,7 @@ async def scheduler_bench(
     run: RunModel | Device | None = None,
     ageing_seconds: float = 2.0,
     host_pages: int = 0,
+    dispatch: str = "gather",
     state: StateFolder | None = None,
 ) -> AsyncIterator[Bench]:
     """Run a scheduler and its executor; check the page table at the end."""
@@ -121,7 +122,10 @@ async def scheduler_bench(
     executor, batches = trio.open_memory_channel[ExecutorMessage](0)
     activity = Activity()
     config = Scheduling(
-        step_tokens=step_tokens, ageing_seconds=ageing_seconds, host_pages=host_pages
+        step_tokens=step_tokens,
+        ageing_seconds=ageing_seconds,
+        host_pages=host_pages,
+        dispatch=dispatch,
     )
     scheduler = Scheduler(mailbox, executor, model.info, activity, config, state)
     async with trio.open_nursery() as nursery:

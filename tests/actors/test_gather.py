@@ -12,6 +12,8 @@ from pie.engine import Engine
 from pie.programs import NativeProgram
 from pie.testing import SimulatedGpu, outcome_of, simulated_engine
 
+from .scheduling import a_pass, scheduler_bench, tokens_of
+
 TOKENS = 40
 Main = Callable[[list[str]], Awaitable[str | None]]
 
@@ -119,3 +121,15 @@ async def test_guests_that_wait_for_something_else_are_not_waited_for() -> None:
         await _run_all(engine, 64, with_tool)
 
     assert len(gpu.steps) <= TOKENS + 1
+
+
+async def test_a_wait_too_short_for_the_clock_is_over() -> None:
+    """What is left of a fixed wait is rounded: less than the clock can tell apart is no wait."""
+    async with scheduler_bench(dispatch="fixed-wait") as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, 1)
+        for number in range(1, 20):
+            await trio.sleep(number * 0.1234567)
+            began = trio.current_time()
+            await tokens_of(bench.submit(me, a_pass([65], pages, 1)))
+            assert trio.current_time() - began == pytest.approx(0.005 + 0.01 + 0.00001)
