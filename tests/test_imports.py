@@ -16,7 +16,7 @@ LAYERS = [
     "server",
     "testing",
     "programs build",
-    "engine",
+    "engine trace",
     "guest actors model",
     "kernels",
     "messages philox",

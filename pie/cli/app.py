@@ -86,6 +86,13 @@ def run(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Figures of the run on stderr.")] = False,
+    trace: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            help="Write a timeline for ui.perfetto.dev, and a record for `pie replay`.",
+        ),
+    ] = None,
 ) -> int:
     """Run an inferlet and show what it prints, sends and returns.
 
@@ -104,8 +111,64 @@ def run(
         sends=tuple(send or ()),
         json=json,
         stats=stats,
+        trace=trace,
     )
     return run_command(options, open_home())
+
+
+@app.command()
+def replay(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.json", help="What `pie run --trace` has written.")
+    ],
+    machine: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A simulated one: H100, H200, A100, L4, laptop. Without it: one with the step "
+            "times of the record.",
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="The model on that machine. [llama-3-8b]"),
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="How batches are started.")
+    ] = None,
+    step_tokens: Annotated[list[int] | None, typer.Option(help="Rows of one step.")] = None,
+    pages: Annotated[list[int] | None, typer.Option(help="KV pages of the model.")] = None,
+    host_pages: Annotated[
+        list[int] | None, typer.Option(help="KV pages that may be in host memory.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Of the order of tasks, and of jitter.")
+    ] = None,
+    jitter: Annotated[
+        list[float] | None,
+        typer.Option(help="Steps take up to this fraction more, drawn from the seed."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Run a trace again, with no model and no inferlet, and show what is different.
+
+    What inferlets asked of the scheduler, in which order and after which pauses, is that of the
+    record; when it is answered is up to the scheduler and a simulated machine. An option given
+    twice compares two settings.
+    """
+    from .replay import Options, replay_command, settings_of
+
+    settings = settings_of(
+        machine=machine or (),
+        shape=shape or (),
+        policy=policy or (),
+        step_tokens=step_tokens or (),
+        pages=pages or (),
+        host_pages=host_pages or (),
+        seed=seed or (),
+        jitter=jitter or (),
+    )
+    return replay_command(Options(file=file, settings=settings, json=json))
 
 
 @models.command("list")

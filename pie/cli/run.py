@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,6 +12,7 @@ from typing import Literal
 import attrs
 import trio
 
+from pie.config import EngineConfig
 from pie.engine import ThreadedModel, open_engine
 from pie.errors import ModelError, UsageError
 from pie.guest.interfaces import ALL
@@ -18,6 +21,7 @@ from pie.model import load
 from pie.model.store import pull, resolve
 from pie.offload import in_thread
 from pie.programs import WasmProgram
+from pie.trace import Tracer, tracing
 
 from .client import serve_client
 from .home import DEFAULT_MODEL, Home
@@ -38,6 +42,7 @@ class Options:
     sends: tuple[str, ...]
     json: bool
     stats: bool
+    trace: Path | None
 
 
 @attrs.frozen
@@ -109,21 +114,36 @@ async def _interruptible(options: Options, ingredients: Ingredients, home: Home)
 
 async def _run(options: Options, ingredients: Ingredients, home: Home) -> int:
     host = WasmHost(ALL, cache=home.compiled)
+    config = EngineConfig()
     try:
-        with progress() as say:
-            say(f"compiling {ingredients.component.name}")
-            program = await host.load(ingredients.component, name=ingredients.name)
-            say(f"loading {options.model}")
-            runner = await in_thread(partial(load, dtype=options.dtype), ingredients.model)
-        view = Json() if options.json else Stream(show_figures=options.stats)
-        async with open_engine([ThreadedModel(runner)]) as engine:
-            return await serve_client(
-                engine,
-                WasmProgram(host, program),
-                options.arguments,
-                view,
-                seed=options.seed,
-                sends=options.sends,
-            )
+        # A trace that cannot be written is found before the work.
+        async with _tracing(options.trace, config) as tracer:
+            with progress() as say:
+                say(f"compiling {ingredients.component.name}")
+                program = await host.load(ingredients.component, name=ingredients.name)
+                say(f"loading {options.model}")
+                runner = await in_thread(partial(load, dtype=options.dtype), ingredients.model)
+            view = Json() if options.json else Stream(show_figures=options.stats)
+            observe = None if tracer is None else tracer.model
+            async with open_engine(
+                [ThreadedModel(runner)], config, observe=observe, guests=tracer
+            ) as engine:
+                return await serve_client(
+                    engine,
+                    WasmProgram(host, program),
+                    options.arguments,
+                    view,
+                    seed=options.seed,
+                    sends=options.sends,
+                )
     finally:
         host.close()
+
+
+@asynccontextmanager
+async def _tracing(path: Path | None, config: EngineConfig) -> AsyncIterator[Tracer | None]:
+    if path is None:
+        yield None
+        return
+    async with tracing(path, config) as tracer:
+        yield tracer

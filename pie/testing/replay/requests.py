@@ -1,0 +1,126 @@
+"""Requests of a trace as messages to a scheduler, and what their answers mean for later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from pie.batch import DownloadAdapter
+from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
+from pie.messages import (
+    AllocatePointers,
+    EndInstance,
+    ExportPointers,
+    ForwardPass,
+    FreePointers,
+    ImportPointers,
+    Rank,
+    ReleaseExport,
+    RunCommand,
+    Sample,
+    SubmitPass,
+    Synchronize,
+)
+from pie.trace.format import from_ranges
+from pie.trace.reading import Request
+
+Pointers: TypeAlias = dict[tuple[int, ResourceKind], dict[int, Pointer]]
+"""What an instance's recorded pointers are now, by model and kind."""
+
+PAGE, EMBEDDING, ADAPTER = ResourceKind
+
+
+class Unplayable(Exception):
+    """An instance cannot go on as in the record."""
+
+
+def message_of(request: Request, pointers: Pointers) -> Any:
+    """`request` as its instance's guest would send it now."""
+    args, instance = request.args, InstanceId(request.instance)
+    match request.name:
+        case "pass":
+            queue, priority = QueueId(args["queue"]), Priority(args["priority"])
+            return SubmitPass(instance, queue, priority, _work(request, pointers))
+        case "command":
+            return _command(request, pointers)
+        case "allocate":
+            return AllocatePointers(instance, ResourceKind(args["kind"]), args["count"])
+        case "free":
+            kind = ResourceKind(args["kind"])
+            return FreePointers(instance, kind, _now(request, pointers, kind, _given(args)))
+        case "export":
+            kind, new = ResourceKind(args["kind"]), args["must_be_new"]
+            held = _now(request, pointers, kind, _given(args))
+            return ExportPointers(instance, kind, held, args["name"], must_be_new=new)
+        case "import":
+            kind, must = ResourceKind(args["kind"]), args["must_exist"]
+            return ImportPointers(instance, kind, args["name"], must_exist=must)
+        case "release":
+            return ReleaseExport(instance, ResourceKind(args["kind"]), args["name"])
+        case "synchronize":
+            return Synchronize(instance, QueueId(args["queue"]))
+        case "end":
+            return EndInstance(instance, drain=args["drain"])
+    raise Unplayable(f"request {request.op} is a {request.name!r}, which is not known")
+
+
+def _given(args: dict[str, Any]) -> list[int]:
+    return from_ranges(args["given"])
+
+
+def _now(
+    request: Request, pointers: Pointers, kind: ResourceKind, recorded: Sequence[int]
+) -> tuple[Pointer, ...]:
+    held = pointers.get((request.model, kind), {})
+    try:
+        return tuple([held[pointer] for pointer in recorded])
+    except KeyError as error:
+        raise Unplayable(
+            f"request {request.op} uses pointer {error} of kind {kind.name}, which instance "
+            f"{request.instance} does not hold"
+        ) from None
+
+
+def _work(request: Request, pointers: Pointers) -> ForwardPass:
+    args = request.args
+    count, length = args["tokens"], args["kv"]
+    reads = _now(request, pointers, EMBEDDING, args.get("reads", ()))
+    stores = _now(request, pointers, EMBEDDING, args.get("stores", ()))
+    adapter = args.get("adapter")
+    last = count - 1
+    return ForwardPass(
+        inputs=tuple([-1 - pointer for pointer in reads] + [0] * (count - len(reads))),
+        positions=tuple(range(length - count, length)),
+        pages=_now(request, pointers, PAGE, request.pages),
+        length=length,
+        outputs=(Sample(last, 0.0),) * args["sampled"] + (Rank(last, 0.0, 1),) * args["ranked"],
+        stored=tuple((last, pointer) for pointer in stores),
+        adapter=None if adapter is None else _now(request, pointers, ADAPTER, [adapter])[0],
+    )
+
+
+def _command(request: Request, pointers: Pointers) -> RunCommand:
+    args, kind = request.args, ResourceKind(request.args["kind"])
+    return RunCommand(
+        instance=InstanceId(request.instance),
+        queue=QueueId(args["queue"]),
+        priority=Priority(args["priority"]),
+        kind=kind,
+        pointers=_now(request, pointers, kind, args["slots"]),
+        writes=args["writes"],
+        command=DownloadAdapter(0) if kind is ADAPTER else None,
+    )
+
+
+def learn(request: Request, message: Any, pointers: Pointers) -> None:
+    """Note what pointers an answer has given; Unplayable if it has fewer than in the record."""
+    if "got" not in request.args:
+        return
+    error = message.reply.error
+    given = None if error is not None else message.reply.take()
+    recorded = from_ranges(request.args["got"])
+    if given is None or len(given) != len(recorded):
+        what = error or f"{request.name} {request.args.get('name', '')!r} gave other pages"
+        raise Unplayable(f"request {request.op} of instance {request.instance}: {what}")
+    held = pointers.setdefault((request.model, ResourceKind(request.args["kind"])), {})
+    held.update(zip(recorded, given, strict=True))

@@ -1,0 +1,307 @@
+"""Runs a trace again, with no model and no guest: its requests, on the real scheduler.
+
+Each instance of the record makes its requests in their order, each after the answers it had in the
+record and after the same delay; how long those answers take is the scheduler's and the simulated
+machine's, in virtual time. A guest counts as moving (see `pie.activity`) in the part of a delay in
+which it was running in the record.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Callable, Mapping
+from itertools import count, pairwise
+from typing import Any
+
+import attrs
+import trio
+
+from pie.activity import Activity, Mover
+from pie.actors.batching import Scheduler
+from pie.actors.executor import Device, Executor
+from pie.batch import ModelInfo
+from pie.config import Scheduling
+from pie.errors import PieError, UsageError
+from pie.ids import InstanceId
+from pie.mailbox import Ask
+from pie.messages import EndInstance, ExecutorMessage, ModelService, OpenInstance, SchedulerMessage
+from pie.signals import Deadline, Signal, Waiter, wait_any
+from pie.trace.figures import Figures, Service, figures
+from pie.trace.reading import BatchFacts, InstanceFacts, ModelFacts, Record, Request
+
+from ..determinism import run_simulated
+from .blank import BatchWatch, blank_info
+from .requests import Pointers, Unplayable, learn, message_of
+
+STUCK_SECONDS = 1e6
+"""Of virtual time without an answer, after which nobody waits any longer."""
+
+MakeDevice = Callable[[ModelFacts, ModelInfo], Device]
+
+
+@attrs.frozen
+class Replayed:
+    """What became of a record under other conditions."""
+
+    services: list[Service]
+    batches: list[BatchFacts]
+    figures: Figures
+    given_up: dict[int, str]
+    """Instances that could not go on, and why."""
+
+
+def replay(
+    record: Record,
+    device: MakeDevice,
+    *,
+    scheduling: Mapping[str, Any] | None = None,
+    pages: int | None = None,
+    seed: int = 0,
+) -> Replayed:
+    """Run `record` on what `device` makes for each model; blocks, in virtual time.
+
+    `scheduling` are settings that differ from the recorded ones, `pages` another number of KV
+    pages. UsageError for settings that do not exist, and if no pass comes through.
+    """
+    run = _Replay(record, device, scheduling or {}, pages)
+    try:
+        return run_simulated(run.run, seed=seed)
+    except* UsageError as group:
+        raise _first(group) from None
+
+
+def _first(group: BaseExceptionGroup[UsageError]) -> UsageError:
+    """One of those that Trio's nurseries have put into groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, UsageError)
+    return error
+
+
+class _Bell(Waiter):
+    """Stands in a reply's line like a task would, and calls a function instead."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        super().__init__()
+        self._ring = ring
+
+    def wake(self) -> None:
+        self._ring()
+
+
+@attrs.define(eq=False)
+class _Step:
+    """A request on its way."""
+
+    request: Request
+    needs: int = 1
+    """Of what it comes after, how much is not there yet: the request before, and answers."""
+    following: _Step | None = None
+    """The next one of its instance."""
+    issued: float = -1.0
+    answered: float = -1.0
+    message: Any = None
+    error: PieError | None = None
+
+
+@attrs.define(eq=False)
+class _Source:
+    """An instance: makes its requests one after the other."""
+
+    facts: InstanceFacts
+    steps: list[_Step]
+    mover: Mover
+    services: list[ModelService]
+    pointers: Pointers = attrs.field(factory=dict)
+    busy: int = 0
+    """Requests that its guest was running towards."""
+    over: str | None = None
+    """Why it does not go on."""
+
+    def start(self) -> None:
+        self.busy += 1
+        self.mover.start()
+
+    def stop(self) -> None:
+        self.busy -= 1
+        if not self.busy:
+            self.mover.stop()
+
+
+class _Replay:
+    def __init__(
+        self, record: Record, device: MakeDevice, scheduling: Mapping[str, Any], pages: int | None
+    ) -> None:
+        self._record, self._device = record, device
+        self._scheduling, self._pages = scheduling, pages
+        self._steps = {request.op: _Step(request) for request in record.requests}
+        self._needed: dict[int, _Step] = {}
+        """By the `op` of an answer: who comes after it."""
+        self._agenda: list[tuple[float, int, int, Callable[[], None]]] = []
+        self._entries = count()
+        self._changed = Signal()
+        self._unanswered: dict[_Step, None] = {}
+        self._batches: list[BatchFacts] = []
+        self._sources: list[_Source] = []
+
+    async def run(self) -> Replayed:
+        async with trio.open_nursery() as nursery:
+            services = {
+                facts.model: self._start_model(facts, nursery) for facts in self._record.models
+            }
+            first = min(facts.launched for facts in self._record.instances)
+            self._began = trio.current_time()
+            for facts in self._record.instances:
+                self._prepare(facts, services, facts.launched - first)
+            await self._go_on()
+            for source in self._sources:
+                self._end(source, "")
+            for service in services.values():
+                service.close()
+        return self._result()
+
+    def _start_model(self, facts: ModelFacts, nursery: trio.Nursery) -> ModelService:
+        info = blank_info(facts, self._pages)
+        config = _scheduling(facts, self._scheduling)
+        device = self._device(facts, info)
+        address, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
+        executor, batches = trio.open_memory_channel[ExecutorMessage](0)
+        activity = Activity()
+        watch = BatchWatch(facts.model, self._batches)
+        scheduler = Scheduler(mailbox, executor, info, activity, config, None, watch)
+        nursery.start_soon(Executor(batches, device).run)
+        nursery.start_soon(scheduler.run)
+        return ModelService(index=facts.model, info=info, activity=activity, scheduler=address)
+
+    # ------------------------------------------------------------------ the agenda
+
+    def _prepare(
+        self, facts: InstanceFacts, services: Mapping[int, ModelService], at: float
+    ) -> None:
+        mine = [r for r in self._record.requests if r.instance == facts.instance]
+        used = sorted({request.model for request in mine})
+        steps = [self._steps[request.op] for request in mine]
+        mover = Mover([services[model].activity for model in used])
+        source = _Source(facts, steps, mover, [services[model] for model in used])
+        self._sources.append(source)
+        for step, later in pairwise(steps):
+            step.following = later
+        for step in steps:
+            for op in step.request.waited:
+                if op in self._steps:
+                    step.needs += 1
+                    self._needed[op] = step
+        if steps:
+            self._at(self._began + at, -1, lambda: self._launch(source))
+
+    def _at(self, when: float, order: int, action: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (when, order, next(self._entries), action))
+        self._changed.set()
+
+    async def _go_on(self) -> None:
+        while self._agenda or self._unanswered:
+            while self._agenda and self._agenda[0][0] <= trio.current_time():
+                heapq.heappop(self._agenda)[-1]()
+            self._changed.clear()
+            until = self._agenda[0][0] if self._agenda else trio.current_time() + STUCK_SECONDS
+            await wait_any((self._changed, Deadline(until)))
+            if not (self._changed.ready() or self._agenda) and self._unanswered:
+                op = next(iter(self._unanswered)).request.op
+                raise UsageError(f"the replay is stuck: nobody answers request {op}")
+
+    def _launch(self, source: _Source) -> None:
+        def evict(error: PieError) -> None:
+            self._end(source, str(error))
+
+        number, user = InstanceId(source.facts.instance), source.facts.user
+        for service in source.services:
+            service.tell(OpenInstance(number, user, 0, source.mover, evict))
+        self._satisfied(source, source.steps[0])
+
+    def _satisfied(self, source: _Source, step: _Step) -> None:
+        """One of those that `step` comes after is there."""
+        step.needs -= 1
+        if step.needs or source.over is not None:
+            return
+        request, now = step.request, trio.current_time()
+        outside = max(0.0, request.delay - request.think)
+        if outside > 0:
+            self._at(now + outside, request.op, source.start)
+        else:
+            source.start()
+        self._at(now + request.delay, request.op, lambda: self._issue(source, step))
+
+    def _issue(self, source: _Source, step: _Step) -> None:
+        if source.over is None:
+            try:
+                message = message_of(step.request, source.pointers)
+            except Unplayable as error:
+                self._end(source, str(error))
+            else:
+                self._send(source, step, message)
+        source.stop()
+
+    def _send(self, source: _Source, step: _Step, message: Any) -> None:
+        step.message, step.issued = message, trio.current_time()
+        service = next(s for s in source.services if s.index == step.request.model)
+        if isinstance(message, Ask):
+            self._unanswered[step] = None
+            message.reply.add(_Bell(lambda: self._answered(source, step)))
+        service.tell(message)
+        if step.following is not None:
+            self._satisfied(source, step.following)
+
+    def _answered(self, source: _Source, step: _Step) -> None:
+        step.answered, step.error = trio.current_time(), step.message.reply.error
+        del self._unanswered[step]
+        try:
+            learn(step.request, step.message, source.pointers)
+        except Unplayable as error:
+            self._end(source, str(error))
+        if step.request.op in self._needed:
+            self._satisfied(source, self._needed[step.request.op])
+        self._changed.set()
+
+    def _end(self, source: _Source, reason: str) -> None:
+        """It makes no further requests; whoever shared with it keeps what it shared."""
+        if source.over is not None:
+            return
+        source.over = reason
+        for service in source.services:
+            service.tell(EndInstance(InstanceId(source.facts.instance), drain=False))
+
+    # ------------------------------------------------------------------ the result
+
+    def _result(self) -> Replayed:
+        users = {facts.instance: facts.user for facts in self._record.instances}
+        passes = [step for step in self._steps.values() if step.request.name == "pass"]
+        good = [step for step in passes if step.answered >= 0 and step.error is None]
+        if not good:
+            reasons = {source.over for source in self._sources if source.over}
+            text = next(iter(sorted(reasons)), "every pass failed")
+            raise UsageError(f"no pass of the trace came through: {text}")
+        services = [
+            Service(
+                step.request.op,
+                step.request.instance,
+                users[step.request.instance],
+                step.request.args["tokens"],
+                step.request.args["sampled"] + step.request.args["ranked"],
+                step.issued - self._began,
+                step.answered - self._began,
+            )
+            for step in good
+        ]
+        failed = len(passes) - len(good)
+        given_up = {s.facts.instance: s.over for s in self._sources if s.over}
+        return Replayed(services, self._batches, figures(services, self._batches, failed), given_up)
+
+
+def _scheduling(facts: ModelFacts, changes: Mapping[str, Any]) -> Scheduling:
+    """As recorded, but for `changes`. UsageError for a setting that there is not."""
+    known = {field.name for field in attrs.fields(Scheduling)}
+    for name in {*facts.scheduling, *changes} - known:
+        raise UsageError(f"there is no scheduling setting {name!r}; there are {sorted(known)}")
+    return Scheduling(**{**facts.scheduling, **changes})

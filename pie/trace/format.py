@@ -1,0 +1,225 @@
+"""The lines of a trace file: a JSON array of trace events, one on each line (docs/tracing.md).
+
+The loop only collects tuples, `(kind, ...)` as the methods of `Lines` take them; text is made of
+them in a worker thread. Trace viewers know the events' standard fields, `pie replay` their `args`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from enum import IntEnum, auto
+from typing import Any, TypeAlias
+
+import attrs
+
+VERSION = 1
+"""Of what replay needs of the file. A reader refuses any other."""
+
+ENGINE = 1
+"""Process number of the engine's own track; models and instances have the numbers after it."""
+
+Event: TypeAlias = tuple[Any, ...]
+
+
+class Kind(IntEnum):
+    """What an event tells; the values index `Lines.makers`."""
+
+    META = 0
+    PASS = auto()
+    BATCH = auto()
+    GUEST = auto()
+    REQUEST = auto()
+    PAGES = auto()
+    INSTANT = auto()
+
+
+@attrs.define
+class PassRecord:
+    """A pass or command on its way: what replay has to know of it, and when it went through what.
+
+    Times are on Trio's clock, durations in seconds.
+    """
+
+    op: int
+    """Number of this request among all that guests have made of the engine, in their order."""
+    instance: int
+    queue: int
+    at: float
+    """Submitted."""
+    tid: int
+    after: list[int]
+    """Unfinished ones that it had to wait for, to keep the order of queues and data (`op`)."""
+    data: list[int]
+    """Those of `after` whose results it reads."""
+    waited: list[int]
+    """Answers that the guest got since its request before this one (`op`): it may have needed
+    them."""
+    delay: float
+    """From the last of those answers, or from the guest's request before, to the submission."""
+    think: float
+    """The part of `delay` in which the guest was running, or ready to."""
+    batch: int = -1
+    """Number of the first batch that had a piece of it."""
+    steps: int = 0
+    """Batches that had one."""
+    began: float = 0.0
+    """The first of them."""
+
+
+def ranges(numbers: Sequence[int]) -> list[int]:
+    """`numbers` as first, count, first, count, ... of what ascends by one."""
+    found: list[int] = []
+    following = -1
+    for number in numbers:
+        if number == following:
+            found[-1] += 1
+        else:
+            found += (number, 1)
+        following = number + 1
+    return found
+
+
+def from_ranges(pairs: Sequence[int]) -> list[int]:
+    """What `ranges` was given."""
+    starts = zip(pairs[::2], pairs[1::2], strict=True)
+    return [number for first, count in starts for number in range(first, first + count)]
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+class Lines:
+    """Makes lines of events. Times are shown in microseconds since `start`, of Trio's clock."""
+
+    def __init__(self, start: float) -> None:
+        self._start = start
+        self._pages: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        """The pages of the last pass shown of each (model, instance, queue)."""
+        self._models: dict[int, dict[int, int]] = {}
+        self.makers = (
+            self.meta,
+            self.passed,
+            self.batch,
+            self.guest,
+            self.request,
+            self.pages,
+            self.instant,
+        )
+
+    def of(self, events: Iterable[Event]) -> str:
+        """The lines of `events`, each with what separates it from the one before."""
+        makers = self.makers
+        return "".join([makers[event[0]](*event[1:]) for event in events])
+
+    def meta(self, name: str, pid: int, tid: int, args: dict[str, Any]) -> str:
+        """A fact about a process or thread."""
+        return (
+            f',\n{{"ph":"M","name":{_text(name)},"pid":{pid},"tid":{tid},"ts":0,'
+            f'"args":{_text(args)}}}'
+        )
+
+    def _span(self, pid: int, tid: int, began: float, ended: float) -> str:
+        since, took = (began - self._start) * 1e6, (ended - began) * 1e6
+        return f',\n{{"ph":"X","pid":{pid},"tid":{tid},"ts":{since:.3f},"dur":{took:.3f}'
+
+    def passed(
+        self,
+        pid: int,
+        model: int,
+        record: PassRecord,
+        ended: float,
+        shape: tuple[int, int, int, int, int],
+        pages: tuple[int, ...],
+        more: dict[str, Any] | None,
+    ) -> str:
+        """A pass, from its submission to its answer."""
+        tokens, length, sampled, ranked, priority = shape
+        # By hand: a pass is one line per token, and `dumps` of all of it takes four times as long.
+        r = record
+        parts = [
+            self._span(pid, r.tid, r.at, ended),
+            f',"cat":"pass","name":"{tokens} token{"s" if tokens > 1 else ""}","args":{{'
+            f'"op":{r.op},"model":{model},"instance":{r.instance},"queue":{r.queue},'
+            f'"priority":{priority},"tokens":{tokens},"kv":{length},"pages":{len(pages)},'
+            f'"sampled":{sampled},"ranked":{ranked},"batch":{r.batch},"steps":{r.steps},'
+            f'"waited":{r.waited},"delay":{r.delay!r},"think":{r.think!r}',
+        ]
+        if r.steps:
+            parts.append(f',"queued_us":{(r.began - r.at) * 1e6:.3f}')
+        if r.after:
+            parts.append(f',"after":{r.after},"data":{r.data}')
+        key = (model, r.instance, r.queue)
+        if self._pages.get(key) != pages:
+            self._pages[key] = pages
+            parts.append(f',"pointers":{ranges(pages)}')
+        if more:
+            parts.append("," + _text(more)[1:-1])
+        parts.append("}}")
+        if r.batch >= 0:
+            parts.append(self._arrow(pid, r))
+        return "".join(parts)
+
+    def _arrow(self, pid: int, record: PassRecord) -> str:
+        """From a pass to the batch it began in: the start; `batch` has the end."""
+        return (
+            f',\n{{"ph":"s","cat":"pass","name":"runs in","id":{record.op},"pid":{pid},'
+            f'"tid":{record.tid},"ts":{(record.at - self._start) * 1e6:.3f}}}'
+        )
+
+    def batch(
+        self,
+        pid: int,
+        tid: int,
+        number: int,
+        began: float,
+        ended: float,
+        sizes: tuple[int, int, int],
+        first: list[int],
+        lost: str | None,
+    ) -> str:
+        """A step on the executor; `first` are the passes that began in it."""
+        rows, passes, slots = sizes
+        args = {"batch": number, "rows": rows, "passes": passes, "kv_slots": slots}
+        if lost is not None:
+            args["lost"] = lost  # type: ignore[assignment]
+        line = self._span(pid, tid, began, ended)
+        at = f'"ts":{(began - self._start) * 1e6:.3f}'
+        ends = [
+            f',\n{{"ph":"f","bp":"e","cat":"pass","name":"runs in","id":{op},"pid":{pid},'
+            f'"tid":{tid},{at}}}'
+            for op in first
+        ]
+        name = "batch" if lost is None else "lost batch"
+        return f'{line},"cat":"batch","name":"{name}","args":{_text(args)}}}' + "".join(ends)
+
+    def guest(self, pid: int, tid: int, began: float, ended: float, name: str) -> str:
+        """What a guest was doing."""
+        return f'{self._span(pid, tid, began, ended)},"cat":"guest","name":"{name}"}}'
+
+    def request(
+        self, pid: int, tid: int, began: float, ended: float, name: str, args: dict[str, Any]
+    ) -> str:
+        """A question about pages or a barrier, from when it was taken to its answer."""
+        span = self._span(pid, tid, began, ended)
+        if args.get("end"):
+            for key in [key for key in self._pages if key[1] == args["instance"]]:
+                del self._pages[key]
+        return f'{span},"cat":"request","name":{_text(name)},"args":{_text(args)}}}'
+
+    def pages(self, pid: int, at: float, free: int, used: int, host: int) -> str:
+        """Where a model's pages are."""
+        return (
+            f',\n{{"ph":"C","name":"KV pages","pid":{pid},"tid":0,'
+            f'"ts":{(at - self._start) * 1e6:.3f},'
+            f'"args":{{"used":{used},"host":{host},"free":{free}}}}}'
+        )
+
+    def instant(self, pid: int, tid: int, at: float, name: str, args: dict[str, Any]) -> str:
+        """Something that takes no time."""
+        return (
+            f',\n{{"ph":"i","s":"p","pid":{pid},"tid":{tid},'
+            f'"ts":{(at - self._start) * 1e6:.3f},"cat":"event","name":{_text(name)},'
+            f'"args":{_text(args)}}}'
+        )
