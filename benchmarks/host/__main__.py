@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -55,11 +56,17 @@ def run_case(name: str, *, quick: bool) -> Row:
     except subprocess.TimeoutExpired:
         return {"failed": f"not done after {limit:g} s"}
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
         sys.stderr.write(done.stderr)
-        return {"failed": lines[-1]}
+        return {"failed": reason_in(done.stderr) or f"ended with {done.returncode}"}
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row
+
+
+def reason_in(report: str) -> str:
+    """The first error that a traceback, perhaps of a group, ends with; its last line if none."""
+    lines = [line.strip(" |+-") for line in report.splitlines()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Closed|Exceeded|Failed)\b", line)]
+    return next(iter(errors or lines[-1:]), "")
 
 
 def run_all(names: Iterable[str], console: Console, *, quick: bool) -> Results:

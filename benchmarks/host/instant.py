@@ -21,9 +21,10 @@ LETTERS = 26
 
 @attrs.define(eq=False, kw_only=True)
 class Window:
-    """The steady state: from where the last guest has its first token to the first one's last.
+    """The steady state: from where the guests have one token each, in the mean, to the first end.
 
-    A guest samples its first token at position `first` and its last at position `last`.
+    All guests have been let go before, and none has its last token. A guest samples its first
+    token at position `first` and its last at position `last`.
     """
 
     guests: int
@@ -36,17 +37,20 @@ class Window:
     ended: Usage | None = None
     tokens: int = 0
     batches: int = 0
-    _started: int = 0
+    started: int = 0
+    """Guests that have had a token, up to the end."""
+    _before: int = 0
 
     def saw(self, positions: Ints) -> None:
         """A batch samples at these positions."""
         if self.ended is not None:
             return
+        self.started += int(np.count_nonzero(positions == self.first))
         ends = bool((positions == self.last).any())
         if self.began is None:
-            assert not ends, "a guest has ended before the last one began: it needs more tokens"
-            self._started += int(np.count_nonzero(positions == self.first))
-            if self._started == self.guests:
+            assert not ends, "a guest has ended before most have begun: they need more tokens"
+            self._before += len(positions)
+            if self._before >= self.guests:
                 if self.begin is not None:
                     self.begin()
                 self.began = Usage.now()

@@ -89,6 +89,7 @@ def show(results: Results, console: Console) -> None:
         }
         if rows:
             console.print(_table(title, columns, rows))
+            _show_missing(rows, console)
     _show_growth(results, console)
     for name, row in results.items():
         if "layers" in row:
@@ -128,13 +129,23 @@ def _range(units: Row, unit: str) -> str:
 def _table(title: str, columns: tuple[Column, ...], rows: dict[str, Row]) -> Table:
     table = Table("", *(column.heading for column in columns), title=title, title_justify="left")
     for name, row in rows.items():
-        reason = row.get("skipped") or row.get("failed")
-        if reason:
-            table.add_row(name, f"{'not measured' if 'skipped' in row else 'FAILED'}: {reason}")
+        if "skipped" in row or "failed" in row:
+            table.add_row(name, "see below")
         else:
             facts = {**row, **_derived(row)}
             table.add_row(name, *(column.form.format_map(facts) for column in columns))
     return table
+
+
+def _show_missing(rows: dict[str, Row], console: Console) -> None:
+    for name, row in rows.items():
+        if "skipped" in row:
+            console.print(f"{name}: not measured: {row['skipped']}")
+        elif "failed" in row:
+            console.print(f"{name}: FAILED: {row['failed']}", style="red")
+        elif row.get("started_share", 1) < 1:
+            waiting = f"{1 - row['started_share']:.1%}"
+            console.print(f"{name}: {waiting} of the guests had no token when the first one ended")
 
 
 def _derived(row: Row) -> Row:

@@ -14,9 +14,9 @@ from .guests import PAGE_SIZE, Crowd, crowd
 from .instant import Window, expected_text
 from .machine import Collections, Row, Usage, collector_policy
 
-TOKENS = {1: 4000, 100: 300, 1000: 60, 10_000: 20}
+TOKENS = {1: 4000, 100: 300, 1000: 50, 10_000: 12}
 """Tokens of each guest, by the number of guests: some seconds in all."""
-QUICK = {1: 600, 100: 60, 1000: 16, 10_000: 10}
+QUICK = {1: 600, 100: 60, 1000: 12, 10_000: 8}
 
 
 @attrs.frozen
@@ -105,6 +105,7 @@ def _figures(window: Window, collections: Collections) -> Row:
         "tokens_per_second": tokens / used.wall,
         "core_share": used.main / used.wall,
         "mean_batch": tokens / window.batches,
+        "started_share": window.started / window.guests,
         "us_per_batch": used.process / window.batches * 1e6,
         "window_tokens": tokens,
         "window_seconds": used.wall,
