@@ -138,9 +138,11 @@ async def test_launches_beyond_the_limits_are_refused() -> None:
 
     config = EngineConfig(max_instances=3, max_instances_per_user=2)
     async with simulated_engine(config=config) as engine:
-        for _ in range(2):
-            await engine.launch(NativeProgram(wait), user="ann")
-        with pytest.raises(UsageError, match="2 instances of user 'ann' are running, the limit"):
+        ann = [await engine.launch(NativeProgram(wait), user="ann") for _ in range(2)]
+        for launched in ann:
+            with pytest.raises(UsageError, match="2 instances of user 'ann' are running, the lim"):
+                await engine.launch(NativeProgram(wait), user="ann")
+            await engine.terminate(launched.instance)
             await engine.launch(NativeProgram(wait), user="ann")
         await engine.launch(NativeProgram(wait), user="bob")
         with pytest.raises(UsageError, match="3 instances are running, the limit"):
