@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pie.testing import run_native, simulated_engine
+from pie.testing import GuestScript, HostCalls, RunInferlet, run_native, simulated_engine
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "wit" / "README.md"])
@@ -35,6 +36,27 @@ async def test_the_example_runs(page: Path) -> None:
         outcome = await run_native(engine, namespace["main"], ["hello"])
 
     assert outcome.text
+
+
+async def test_its_three_line_test_passes(tmp_path: Path) -> None:
+    namespace: dict[str, Any] = {}
+    example, test = code_blocks(ROOT / "README.md", "python")
+    (tmp_path / "yes").mkdir()
+    (tmp_path / "yes" / "app.py").write_text(example)
+    exec(test, namespace)
+
+    async with simulated_engine() as engine:
+        await namespace["test_yes"](RunInferlet(lambda: engine, tmp_path, tmp_path))
+
+
+async def test_the_script_in_the_guide_to_testing_runs(run_inferlet: RunInferlet) -> None:
+    """The last of its blocks; top-level await needs a function around it."""
+    block = code_blocks(ROOT / "docs" / "testing.md", "python")[-1]
+    namespace: dict[str, Any] = {"GuestScript": GuestScript, "HostCalls": HostCalls}
+    source = textwrap.indent(block, "    ")
+    exec(f"async def main(run_inferlet):\n{source}\n    return outcome", namespace)
+
+    assert len((await namespace["main"](run_inferlet)).text) == 1
 
 
 def test_a_fragment_is_one_sentence_of_a_known_kind() -> None:

@@ -4,6 +4,7 @@ Public: whoever writes an inferlet can test it with what is here, without a mode
 """
 
 from .arithmetic import ArithmeticRunner
+from .determinism import run_simulated, task_order
 from .engine import Outcome, outcome_of, run_native, run_program, simulated_engine
 from .faults import (
     Crash,
@@ -64,5 +65,7 @@ __all__ = [
     "random_faults",
     "run_native",
     "run_program",
+    "run_simulated",
     "simulated_engine",
+    "task_order",
 ]
