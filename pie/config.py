@@ -51,8 +51,11 @@ class Limits:
 class Scheduling:
     """How batches are formed."""
 
-    step_tokens: int = 512
+    step_tokens: int = attrs.field(default=512, validator=attrs.validators.ge(1))
     """Rows of one step: a longer pass is split over steps, invisibly to the guest."""
+    prefill_slowdown: float = attrs.field(default=1.8, validator=attrs.validators.gt(1))
+    """A piece of a long pass may make a step take this many times what its short ones alone would:
+    the lower, the more even are the decoding guests' tokens. Infinity: as many rows as fit."""
     host_pages: int | None = None
     """KV pages that may be in host memory under contention. None: as many as the model has."""
     dispatch: str = "gather"

@@ -89,10 +89,12 @@ def test_actors_need_neither_torch_nor_wasmtime() -> None:
 def test_pure_cores_know_neither_trio_nor_torch() -> None:
     """They are plain bookkeeping, so that they can be hammered without a loop."""
     cores = (
+        "allowance",
         "dispatch",
         "export_files",
         "audit",
         "exports",
+        "fairness",
         "moves",
         "packing",
         "pages",

@@ -42,6 +42,7 @@ from pie.messages import (
 from pie.probes import sometimes
 from pie.signals import Deadline, Signal, wait_any
 
+from .allowance import Allowance
 from .commands import Commands
 from .dispatch import Asks, Batching, Moment, Pace, dispatch_named
 from .exports import UnknownExport
@@ -111,9 +112,14 @@ class Scheduler:
         self._moves = Moves(self._table)
         self._relocation = Relocation(self._moves, executor, observer)
         self._commands = Commands(self._table, executor)
-        self._planner = BatchPlanner(config.step_tokens, config.ageing_seconds)
-        self._ledger = Ledger(self._table, self._planner, observer=observer)
         self._step_time = StepTime()
+        self._planner = BatchPlanner(
+            config.step_tokens,
+            config.ageing_seconds,
+            user_of=self._user_of,
+            allowance=Allowance(self._step_time, config.prefill_slowdown),
+        )
+        self._ledger = Ledger(self._table, self._planner, observer=observer)
         self._dispatch = dispatch_named(config.dispatch)
         self._closing = self._dispatch if isinstance(self._dispatch, Batching) else None
         self._pace = Pace()
@@ -245,7 +251,7 @@ class Scheduler:
             if command is not None:
                 await self._run_command(command)
                 continue
-            step = self._planner.next_step(trio.current_time())
+            step = self._planner.next_step(trio.current_time(), self._activity.moving)
             if step and self._closing is not None:
                 step = step[: self._closing.limit()]
             if step:
@@ -255,6 +261,9 @@ class Scheduler:
             else:
                 self._changed.clear()
                 await wait_any((self._changed,))
+
+    def _user_of(self, instance: InstanceId) -> str:
+        return self._ledger.user_of(instance)
 
     def _give_up_first(self) -> None:
         """No step can run, nobody moves and host memory is full: the first in line ends (R5)."""

@@ -75,6 +75,11 @@ class Ledger:
             message.user, message.seed, message.mover, message.evict
         )
 
+    def user_of(self, instance: InstanceId) -> str:
+        """Whose it is; of one that has ended, nobody's."""
+        owner = self._owners.get(instance)
+        return owner.user if owner is not None else ""
+
     def evict(self, instance: InstanceId, error: PieError) -> None:
         """End an instance that there is no memory for, whatever its guest is doing (R5)."""
         owner = self._owners.get(instance)

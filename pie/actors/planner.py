@@ -1,20 +1,26 @@
 """Which passes, or pieces of passes, make up the next step. A pure core: no clock, no channel.
 
 A batch must equal running its passes one after the other (contract K5), which the order between
-pending passes guarantees; what is left to choose is urgency: priority with ageing, then age. Long
-inputs are split over steps and keep a share of every step, so that neither they nor short
-decode passes wait for the other kind.
+pending passes guarantees; what is left to choose is who goes first when not all fit: see
+`fairness.py`. Long inputs are split over steps and keep a share of every step, so that neither
+they nor short decode passes wait for the other kind; how much they may lengthen it says
+`allowance.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
+from pie.ids import InstanceId
 from pie.probes import sometimes
 
+from .allowance import Allowance
+from .fairness import FairOrder
 from .passes import Pending, PendingCommand, PendingPass
+from .prediction import StepTime
 
 SHORT = 32
 """A pass with at most this many rows left runs whole; longer ones may be split."""
@@ -35,21 +41,32 @@ class Chunk:
         """Whether the pass is complete with this chunk."""
         return self.first + self.count == self.work.inputs
 
+    @property
+    def slots(self) -> int:
+        """KV slots of the pass after this chunk."""
+        return self.work.work.length - self.work.inputs + self.first + self.count
+
 
 @attrs.define(eq=False)
 class _Step:
     """A step in the making."""
 
     budget: int
+    short: int
     chunks: list[Chunk] = attrs.field(factory=list)
     complete: set[Pending] = attrs.field(factory=set)
     taken: set[Pending] = attrs.field(factory=set)
 
     def take(self, work: Pending, *, whole: bool) -> bool:
-        """Put a pass in, behind those it goes along with; True if it is in to its end."""
+        """Put a pass in, behind those it goes along with; True if it is in to its end.
+
+        With `whole`, only short ones that fit.
+        """
         if work in self.complete:
             return True
         if work in self.taken or not work.ready or not isinstance(work, PendingPass):
+            return False
+        if whole and work.remaining > self.short:
             return False
         if not self._clear(work.along, whole=whole):
             return False
@@ -77,8 +94,23 @@ class BatchPlanner:
 
     step_tokens: int
     ageing_seconds: float
+    user_of: Callable[[InstanceId], str] = str
+    allowance: Allowance = attrs.field(factory=lambda: Allowance(StepTime(), math.inf))
+    _shorts: FairOrder[PendingPass] = attrs.field(init=False)
+    _longs: FairOrder[PendingPass] = attrs.field(init=False)
     _pending: dict[PendingPass, None] = attrs.field(factory=dict)
     _commands: dict[PendingCommand, None] = attrs.field(factory=dict)
+
+    _short_budget: int = attrs.field(init=False)
+    """Rows of a step for short passes while there are long ones."""
+    _short: int = attrs.field(init=False)
+    """Rows of a short pass at most."""
+
+    def __attrs_post_init__(self) -> None:
+        self._short_budget = self.step_tokens - max(1, int(self.step_tokens * LONG_SHARE))
+        self._short = min(SHORT, self._short_budget)
+        self._shorts = FairOrder(self.user_of, self.ageing_seconds)
+        self._longs = FairOrder(self.user_of, self.ageing_seconds)
 
     def add(self, work: Pending) -> None:
         if isinstance(work, PendingPass):
@@ -89,6 +121,8 @@ class BatchPlanner:
     def remove(self, work: Pending) -> None:
         if isinstance(work, PendingPass):
             self._pending.pop(work, None)
+            self._shorts.discard(work)
+            self._longs.discard(work)
         elif isinstance(work, PendingCommand):
             self._commands.pop(work, None)
 
@@ -116,39 +150,65 @@ class BatchPlanner:
     def supply(self) -> tuple[int, int]:
         """Passes that are ready, and the rows of the short ones among them."""
         ready = [work.remaining for work in self._pending if work.ready]
-        return len(ready), sum(rows for rows in ready if rows <= SHORT)
+        return len(ready), sum(rows for rows in ready if rows <= self._short)
 
-    def next_step(self, now: float) -> list[Chunk]:
-        """The chunks of the next step, in order of submission; empty when nothing is ready."""
-        ready = [work for work in self._pending if not work.after and not work.ungranted]
-        if sum([work.remaining for work in ready]) <= self.step_tokens:
-            return _all_of(ready)
-        ready.sort(key=lambda work: self._key(work, now))
-        longs = [work for work in ready if work.remaining > SHORT]
-        reserve = int(self.step_tokens * LONG_SHARE) if longs else 0
-        step = _Step(self.step_tokens - reserve)
-        for work in ready:
-            if work.remaining <= SHORT:
-                step.take(work, whole=True)
-        step.budget += reserve
-        for work in ready:
-            if step.budget == 0:
-                break
-            step.take(work, whole=False)
+    def next_step(self, now: float, moving: int = 0) -> list[Chunk]:
+        """The chunks of the next step, in order of submission; empty when nothing is ready.
+
+        `moving` guests may submit short passes while it runs.
+        """
+        shorts: list[PendingPass] = []
+        longs: list[PendingPass] = []
+        for work in self._pending:
+            if work.ready:
+                (shorts if work.remaining <= self._short else longs).append(work)
+        step = _Step(self._short_budget if longs else self.step_tokens, self._short)
+        self._take_shorts(step, shorts, now)
+        if longs:
+            step.budget += self.step_tokens - self._short_budget
+            self._take_longs(step, longs, now, moving)
+            if step.budget:
+                self._take_shorts(step, [w for w in shorts if w not in step.taken], now)
         return sorted(step.chunks, key=lambda chunk: chunk.work.sequence)
 
-    def _key(self, work: PendingPass, now: float) -> tuple[int, int]:
-        """Most urgent first: priority plus one level per ageing period waited, then age."""
-        levels = int((now - work.submitted_at) / self.ageing_seconds)
-        return -(work.priority + levels), work.sequence
+    def _take_shorts(self, step: _Step, shorts: list[PendingPass], now: float) -> None:
+        order = self._shorts
+        if sum(work.remaining for work in shorts) <= step.budget:
+            order.clear()
+            for work in shorts:
+                step.take(work, whole=True)
+            return
+        order.offer(shorts, now)
+        for work in order.picks(now):
+            self._take(step, order, work, whole=True)
+            if step.budget == 0:
+                break
 
+    def _take_longs(self, step: _Step, longs: list[PendingPass], now: float, moving: int) -> None:
+        """As many rows as are allowed beside the short passes, and fit."""
+        order, left = self._longs, step.budget
+        self.allowance.begin(step.chunks, moving)
+        order.offer(longs, now)
+        for work in order.picks(now):
+            allowed = self.allowance.rows(work.work.length)
+            step.budget = left if allowed is None else min(left, max(0, allowed))
+            if step.budget == 0:
+                break
+            for chunk in self._take(step, order, work, whole=False):
+                left -= chunk.count
+                self.allowance.spend(chunk)
+        step.budget = left
+        if all(work in step.complete for work in longs):
+            order.clear()
 
-def _all_of(ready: Iterable[PendingPass]) -> list[Chunk]:
-    """All that can be in a step with room for everything; `ready` in order of submission."""
-    step: list[Chunk] = []
-    complete: set[Pending] = set()
-    for work in ready:
-        if not work.along or complete.issuperset(work.along):
-            complete.add(work)
-            step.append(Chunk(work, work.done, work.remaining))
-    return step
+    def _take(
+        self, step: _Step, order: FairOrder[PendingPass], work: PendingPass, *, whole: bool
+    ) -> list[Chunk]:
+        """Put a pass in with those it goes along with, at the cost of their instances."""
+        before = len(step.chunks)
+        if work in self._pending:
+            step.take(work, whole=whole)
+        taken = step.chunks[before:]
+        for chunk in taken:
+            order.charge(chunk.work, chunk.count, complete=chunk.last)
+        return taken

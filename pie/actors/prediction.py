@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 KEEP = 0.9
 """Weight that is left of a step after the next one like it: about the last ten count."""
-PRIOR = (1e-3, 1e-5, 1e-5, 0.0)
-"""Seconds per step, pass, further row and KV slot before anything was measured."""
+PRIOR = (1e-3, 1e-5, 1e-4, 0.0)
+"""Seconds per step, pass, further row and KV slot before anything was measured. Rows are taken to
+be dear, so that the first long pass beside short ones begins with a few of them."""
 SCALE = (1.0, 64.0, 64.0, 65536.0)
 """Typical sizes, so that the equations are well conditioned."""
 CONFIDENCE = 1e-2

@@ -112,6 +112,7 @@ async def scheduler_bench(
     step_tokens: int = 512,
     run: RunModel | Device | None = None,
     ageing_seconds: float = 2.0,
+    prefill_slowdown: float = 1.8,
     host_pages: int = 0,
     dispatch: str = "gather",
     state: StateFolder | None = None,
@@ -126,6 +127,7 @@ async def scheduler_bench(
         ageing_seconds=ageing_seconds,
         host_pages=host_pages,
         dispatch=dispatch,
+        prefill_slowdown=prefill_slowdown,
     )
     scheduler = Scheduler(mailbox, executor, model.info, activity, config, state)
     async with trio.open_nursery() as nursery:

@@ -1,0 +1,69 @@
+"""How many rows of long passes a step may have beside short ones. A pure core.
+
+A prompt of thousands of rows would hold up every decode pass that shares its step. So it gets as
+many rows as let the step take `slowdown` times what it is predicted to take without them: enough
+to fill an accelerator that waits for memory while it decodes, little enough that nobody notices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+
+from .prediction import StepTime
+
+LEAST = 8
+"""Rows that the first long pass of a step gets in any case, so that it progresses."""
+WEIGHT = 0.2
+"""Of a step in the mean of how long the short passes take."""
+
+
+class Piece(Protocol):
+    """A chunk of a pass, as far as it matters here."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def slots(self) -> int: ...
+
+
+@attrs.define(eq=False)
+class Allowance:
+    """Gives out the rows of one step after the other: `begin`, then `rows` and `spend` in turn."""
+
+    time: StepTime
+    slowdown: float
+    _usual: float = 0.0
+    """Running mean of what the short passes of a step alone were predicted to take."""
+    _left: float = math.inf
+    _given: bool = False
+
+    def begin(self, shorts: Sequence[Piece], moving: int) -> None:
+        """A step with these short passes, whose guests or others are moving."""
+        self._given = False
+        if shorts:
+            rows = sum(piece.count for piece in shorts)
+            alone = self.time.seconds(len(shorts), rows, sum(piece.slots for piece in shorts))
+            self._usual += (WEIGHT if self._usual else 1.0) * (alone - self._usual)
+            self._left = (self.slowdown - 1) * alone
+        elif moving and self._usual:
+            # They will be ready before a long step is over: it has to end as if they were in it.
+            self._left = self.slowdown * self._usual - self.time.overhead
+        else:
+            self._left = math.inf
+
+    def rows(self, slots: int) -> int | None:
+        """Rows that a long pass with `slots` KV slots may have; None: any number."""
+        if self._left == math.inf or not self.time.row_seconds:
+            return None
+        left = self._left - self.time.seconds(1, 1, slots) + self.time.overhead
+        rows = int(left / self.time.row_seconds)
+        return rows if rows >= LEAST or self._given else LEAST
+
+    def spend(self, piece: Piece) -> None:
+        """A long pass got these rows."""
+        self._given = True
+        self._left -= self.time.seconds(1, piece.count, piece.slots) - self.time.overhead
