@@ -10,6 +10,7 @@ is free and no guest is about to submit more.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, assert_never
 
 import attrs
@@ -57,6 +58,8 @@ from .planner import BatchPlanner, Chunk
 from .prediction import StepTime
 from .relocation import Relocation
 
+TAKE_SLICE = 256
+"""Messages handled before other tasks get a turn."""
 SETTLE_SLICE = 64
 """Passes answered before other tasks get a turn: more was measured as loop latency."""
 
@@ -171,12 +174,9 @@ class Scheduler:
 
     def _take_waiting(self) -> None:
         """Handle what else has arrived: one wake-up of this task for a burst of messages."""
-        while True:
-            try:
-                message = self._mailbox.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
-                return
-            self._take(message)
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            for _ in range(TAKE_SLICE):
+                self._take(self._mailbox.receive_nowait())
 
     def _take(self, message: SchedulerMessage) -> None:
         with answering(message):

@@ -78,6 +78,8 @@ class ExportBook:
 
     def finished(self, done: Pending) -> None:
         """A pass or command is over: entries that waited for it become visible, or are gone."""
+        if not self._pending:
+            return
         for key, export in list(self._pending.items()):
             if done not in export.unwritten:
                 continue

@@ -112,7 +112,7 @@ class Ledger:
             submitted_at=now,
         )
         lost = self.table.submit(pending)
-        self._enqueue(pending)
+        self._enqueue(pending, queue)
         if lost is not None:
             pending.error = _dependent_failure(lost)
             self.finish(pending)
@@ -131,11 +131,10 @@ class Ledger:
             writes=message.writes,
         )
         self.table.submit_command(command)
-        self._enqueue(command)
+        self._enqueue(command, self._queue(message.instance, message.queue))
 
-    def _enqueue(self, pending: Pending) -> None:
+    def _enqueue(self, pending: Pending, queue: CommandQueue) -> None:
         """Behind what its queue has, and to the planner."""
-        queue = self._queue(pending.instance, pending.queue)
         last = queue.last()
         if last is not None:
             pending.wait_for(last, same_step=True, data=False)
@@ -171,7 +170,7 @@ class Ledger:
             sometimes("an instance is ended while it drains")
             owner.draining.reply.fail(Closed(f"instance {instance} has ended"))
             owner.draining = None
-        for pending in reversed(self.planner.of_instance(instance)):
+        for pending in reversed(list(self.table.users.instance(instance))):
             pending.error = Closed(f"instance {instance} has ended")
             if pending.running:
                 sometimes("an instance ends while its pass runs")

@@ -28,7 +28,7 @@ LONG_SHARE = 0.25
 """Part of a step kept for long passes while there are any."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Chunk:
     """Inputs `first` to `first + count` of a pass, run in one step."""
 
@@ -125,11 +125,6 @@ class BatchPlanner:
             self._longs.discard(work)
         elif isinstance(work, PendingCommand):
             self._commands.pop(work, None)
-
-    def of_instance(self, instance: int) -> list[Pending]:
-        """What of it is not finished, in order of submission."""
-        mine = [work for work in self if work.instance == instance]
-        return sorted(mine, key=lambda work: work.sequence)
 
     def __iter__(self) -> Iterator[Pending]:
         yield from self._pending

@@ -39,7 +39,7 @@ class CommandQueue:
     def last(self) -> Pending | None:
         """The unfinished entry that a new one has to stay behind."""
         for entry in reversed(self._line):
-            if isinstance(entry, Pending):
+            if not isinstance(entry, Barrier):
                 return None if entry.finished else entry
         return None
 

@@ -1,4 +1,8 @@
-"""A forward pass on its way to a model, and what comes back."""
+"""A forward pass on its way to a model, and what comes back.
+
+None of these is changed after it was made. Each token needs one of each, so they are not
+`attrs.frozen`, which would cost three times as much.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import attrs
 from pie.ids import Pointer
 
 
-@attrs.frozen
+@attrs.define
 class Sample:
     """An output slot that yields a token: `logits / temperature`, filters, draw (contract 6)."""
 
@@ -18,7 +22,7 @@ class Sample:
     min_p: float = 0.0
 
 
-@attrs.frozen
+@attrs.define
 class Rank:
     """An output slot that yields the `k` most probable tokens with their probabilities."""
 
@@ -27,7 +31,7 @@ class Rank:
     k: int
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class ForwardPass:
     """A validated pass, frozen by `execute`. Lists are never changed after that.
 
@@ -49,7 +53,7 @@ class ForwardPass:
     """Perturb the adapter with the noise of this seed (`inferlet:zo/evolve`)."""
 
 
-@attrs.frozen
+@attrs.define
 class PassResult:
     """Sampled tokens and distributions of a finished pass, each in slot order."""
 

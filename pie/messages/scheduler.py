@@ -98,7 +98,7 @@ class ListExports(Ask[list[tuple[str, int]]]):
     kind: ResourceKind
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class SubmitPass(Ask[PassResult]):
     """Run a pass, in order with its queue and with the data it touches."""
 
