@@ -178,16 +178,12 @@ class Supervisor:
         message.reply.answer(Launched(context.id, context.uuid, context.outbox))
 
     async def _run_instance(self, program: Any, context: LaunchContext, running: Running) -> None:
-        last = Event(EventCode.ABORTED, "terminated")
+        last: Event | None = None
         try:
             with running.scope:
                 last = await self._run_to_event(program, context)
-            if running.scope.cancelled_caught:
-                last = running.event_of_end()
-        except trio.Cancelled:
-            last = running.event_of_end()
-            raise
         finally:
+            last = last or running.event_of_end()  # cancelled, maybe in a group
             context.mover.stop()
             with trio.CancelScope(shield=True):
                 await self._release(context.id)

@@ -128,6 +128,20 @@ async def test_cancelling_the_engine_ends_its_instances_with_an_event() -> None:
     assert (await outcome_of(launched)).event.code is EventCode.ABORTED
 
 
+async def test_a_guest_of_several_strands_hears_why_it_was_ended_too() -> None:
+    """Trio gives its end as a group."""
+
+    async def main(args: list[str]) -> None:
+        await inferlet.gather(*(_waits_for_ever(args) for _ in range(3)))
+
+    async with simulated_engine() as engine:
+        launched = await engine.launch(NativeProgram(main))
+        await trio.sleep(1)
+
+    event = (await outcome_of(launched)).event
+    assert (event.code, event.text) == (EventCode.ABORTED, "the engine is shutting down")
+
+
 async def test_an_ended_engine_answers_that_it_has_ended() -> None:
     async with simulated_engine() as engine:
         pass
