@@ -256,17 +256,38 @@ class Scheduler:
                 step = step[: self._closing.limit()]
             if step:
                 await self._run_step(step)
-            elif self._moves.hopeless() and not (self._activity.moving or self._busy_with_files()):
-                self._give_up_first()
-            else:
+            elif not self._unblock():
                 self._changed.clear()
-                await wait_any((self._changed,))
+                await wait_any(self._events())
+
+    def _events(self) -> list[Signal]:
+        """What to wait for where nothing can be done."""
+        if self._moves.due() and self._activity.moving:
+            return [self._changed, self._activity.quiet]  # who goes idle makes room
+        return [self._changed]
+
+    def _unblock(self) -> bool:
+        """No step can run: whether something could be done for those who wait for room."""
+        moves = self._moves
+        if not moves.due() or self._activity.moving or self._busy_with_files():
+            return False
+        if not moves.hopeless():
+            if moves.let_past(self._ledger.idle()):
+                self._tell_answers()
+                return True
+            if not self._ledger.all_wait():
+                return False  # whoever is idle may yet let go of what it shares
+        self._give_up_first()
+        return True
 
     def _user_of(self, instance: InstanceId) -> str:
         return self._ledger.user_of(instance)
 
     def _give_up_first(self) -> None:
-        """No step can run, nobody moves and host memory is full: the first in line ends (R5)."""
+        """Host memory is full, or all wait for pages that they share: the first in line ends (R5).
+
+        No step can run and nobody moves.
+        """
         sometimes("the first in line is given up")
         instance, error = self._moves.refusal()
         for work in self._moves.refuse_first(error):

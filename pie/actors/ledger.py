@@ -14,7 +14,7 @@ import attrs
 
 from pie.activity import Mover
 from pie.errors import Closed, OutOfResources, PassFailed, PieError
-from pie.ids import InstanceId, QueueId
+from pie.ids import InstanceId, QueueId, ResourceKind
 from pie.mailbox import Ask
 from pie.messages import EndInstance, OpenInstance, RunCommand, SubmitPass, Synchronize
 from pie.probes import sometimes
@@ -88,13 +88,21 @@ class Ledger:
 
     def idle(self) -> list[InstanceId]:
         """Instances that wait for neither a pass nor pages, the longest idle first (R5)."""
-        asking = self.table.room.askers()
+        asking = self.table.room.askers(ResourceKind.KV_PAGE)
         idle = [
             (owner.mover.stopped_at, instance)
             for instance, owner in self._owners.items()
             if not (owner.mover.moving or owner.unfinished or instance in asking)
         ]
         return [instance for _, instance in sorted(idle)]
+
+    def all_wait(self) -> bool:
+        """Whether every instance waits for a pass or for room, so that none can let go of pages."""
+        asking = self.table.room.askers()
+        return not any(
+            owner.mover.moving or not (owner.unfinished or instance in asking)
+            for instance, owner in self._owners.items()
+        )
 
     def submit(self, message: SubmitPass, now: float) -> None:
         owner = self._owners[message.instance]

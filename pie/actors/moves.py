@@ -50,19 +50,32 @@ class Moves:
         be served first. Whoever came back is left alone until one of its passes has finished. No
         step may be running.
         """
-        room = self.table.room
-        first = room.first(PAGES)
-        if first is None:
-            return []
-        missing = self._missing(first)
-        if missing > len(room.host.free):
+        first = self.table.room.first(PAGES)
+        return [] if first is None else self._choose_for(first, idle)
+
+    def _choose_for(self, request: Request, idle: Sequence[InstanceId]) -> list[Resource]:
+        missing = self._missing(request)
+        if missing > len(self.table.room.host.free):
             return []
         chosen: list[Resource] = []
-        for page in self.table.movable(first.instance, idle):
+        for page in self.table.movable(request.instance, idle):
             chosen.append(page)
             if len(chosen) == missing:
                 return chosen
         return []
+
+    def let_past(self, idle: Sequence[InstanceId]) -> bool:
+        """Put somebody before the first in line, who cannot be served; False if there is nobody.
+
+        Only where nothing else can happen: shared pages are in the way of the first, and who
+        shares them waits behind it. Whoever is let past goes on, and lets go of them in the end.
+        """
+        for request in self.table.room.behind_first(PAGES):
+            if self._missing(request) <= 0 or self._choose_for(request, idle):
+                sometimes("somebody is let past the first in line")
+                self.table.room.let_past(request)
+                return True
+        return False
 
     def moved_out(self, page: Resource, number: int) -> int | None:
         """The contents of `page`, then at `number`, have been read: its place, if it still goes."""

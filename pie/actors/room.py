@@ -262,9 +262,21 @@ class Room:
         self.answers += answers
         return failed
 
-    def askers(self) -> set[InstanceId]:
-        """Who stands in a line."""
-        return {request.instance for line in self._lines.values() for request in line}
+    def behind_first(self, kind: ResourceKind) -> list[Request]:
+        """Who stands in a line behind the first."""
+        return self._lines.get(kind, [])[1:]
+
+    def let_past(self, request: Request) -> None:
+        """Put a request before all others of its line, and grant it if there is enough."""
+        line = self._lines[request.kind]
+        line.remove(request)
+        line.insert(0, request)
+        self.serve()
+
+    def askers(self, kind: ResourceKind | None = None) -> set[InstanceId]:
+        """Who stands in the line for a kind, or in any."""
+        lines = self._lines.values() if kind is None else [self._lines.get(kind, [])]
+        return {request.instance for line in lines for request in line}
 
     def waiting(self) -> int:
         """Requests in all lines."""

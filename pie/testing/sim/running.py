@@ -70,10 +70,6 @@ class Run:
         """Note that something rare has happened."""
         self.reached[what] += 1
 
-    def reach(self, what: str) -> None:
-        """Something rare has happened."""
-        self.reached[what] += 1
-
     async def main(self) -> None:
         """All of it. An AssertionError is a broken invariant."""
         began = trio.current_time()

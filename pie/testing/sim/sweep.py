@@ -15,7 +15,6 @@ import attrs
 import trio
 
 from pie.probes import listening
-from pie import probes
 from pie.testing.determinism import run_simulated
 
 from .journal import Journal
@@ -81,7 +80,6 @@ def _run(plan: Plan, world: World, log: TextIO | None, start: Callable[[Run], No
         run = Run(plan, world, state, journal)
         bugs = stack.enter_context(_bugs())
         stack.enter_context(_no_collections())
-        stack.enter_context(probes.listening(run.reach))
         stack.enter_context(listening(run.reach))
         try:
             start(run)
