@@ -28,11 +28,11 @@ from pie.config import EngineConfig
 from pie.errors import PieError
 from pie.ids import InstanceId, ResourceKind
 from pie.messages import Event as ClientEvent
-from pie.messages import LaunchContext, Rank, SchedulerMessage
+from pie.messages import LaunchContext, SchedulerMessage
 from pie.offload import Offload, in_thread
 
 from .format import ENGINE, VERSION, Kind, Lines, PassRecord
-from .requests import ASKS, TELLS, Asked, answer_of
+from .requests import REQUESTS, TELLS, Asked, answer_of
 from .writer import Writer, writing
 
 
@@ -43,10 +43,10 @@ class Guest:
     instance: InstanceId
     pid: int
     tid: int
-    since: float
-    """Running, or waiting, since then."""
     ready: float
-    """When it was last seen to have all it waited for."""
+    """When it was last seen to have what it waited for: running since then."""
+    stopped: float
+    """When it began to wait, if it does."""
     requested: float
     """Its last request, at first its launch."""
     answered: float
@@ -66,8 +66,10 @@ class Guest:
         for asked in self.asked:
             if asked.message.reply.ready():
                 return asked.name
-        passes = any(work.token.reply.ready() for work in self.in_flight)
-        return "pass" if passes else "outside"
+        for work in self.in_flight:
+            if work.token.reply.ready():
+                return "pass"
+        return "outside"
 
     def hear(self, now: float) -> list[Asked]:
         """The questions that have their answers by now."""
@@ -142,23 +144,24 @@ class Tracer:
         self._guests[context.id] = Guest(context.id, pid, tid, now, now, now, now)
 
     def moving(self, instance: InstanceId, moves: bool, /) -> None:
-        guest, now = self._guests[instance], trio.current_time()
+        guest = self._guests[instance]
         if moves == guest.moves:
             return
-        if now > guest.since:
-            what = "running" if guest.moves else f"waiting: {guest.woken_by()}"
-            self.put((Kind.GUEST, guest.pid, guest.tid, guest.since, now, what))
+        guest.moves, now = moves, trio.current_time()
+        if not moves:
+            guest.stopped = now
+            return
+        if now > guest.ready:
+            what = guest.woken_by()
+            self.put((Kind.GUEST, guest.pid, guest.tid, guest.ready, guest.stopped, now, what))
+        guest.ready = now
         if guest.asked:
             self.hear(guest, now)
-        guest.moves, guest.since = moves, now
-        if moves:
-            guest.ready = now
 
     def gone(self, instance: InstanceId, last: ClientEvent, /) -> None:
         guest, now = self._guests.pop(instance), trio.current_time()
         self.hear(guest, now)
-        if now > guest.since:
-            self.put((Kind.GUEST, guest.pid, guest.tid, guest.since, now, "ending"))
+        self.put((Kind.GUEST, guest.pid, guest.tid, guest.ready, guest.stopped, now, "end"))
         args = {"event": last.code.name, "text": last.text[:200]}
         self.put((Kind.INSTANT, guest.pid, guest.tid, now, "ended", args))
 
@@ -189,9 +192,11 @@ class Tracer:
     def lane(self, guest: Guest, model: int, queue: int) -> int:
         """A track of a queue that is free, since what is on one may not overlap."""
         key = model, queue
-        free = guest.lanes.setdefault(key, [])
+        free = guest.lanes.get(key)
         if free:
             return free.pop()
+        if free is None:
+            guest.lanes[key] = []
         count = guest.lane_counts[key] = guest.lane_counts.get(key, 0) + 1
         name = "requests" if queue < 0 else f"queue {queue}"
         return self.new_thread(guest.pid, name if count == 1 else f"{name} +{count - 1}")
@@ -217,7 +222,7 @@ class ModelTrace:
         self._show_pages(trio.current_time())
 
     def took(self, message: SchedulerMessage, /) -> None:
-        describe = ASKS.get(type(message)) or TELLS.get(type(message))
+        describe = REQUESTS.get(type(message))
         if describe is None:
             return  # a pass or command, which `submitted` is for, or nothing to replay
         name, facts = describe(message)
@@ -278,28 +283,25 @@ class ModelTrace:
     def _pass_event(
         self, guest: Guest, record: PassRecord, now: float, work: PendingPass
     ) -> tuple[Any, ...]:
-        asked = work.work
-        ranked = sum(type(output) is Rank for output in asked.outputs)
-        sampled = len(asked.outputs) - ranked
-        shape = (len(asked.inputs), asked.length, sampled, ranked, int(work.token.priority))
         more: dict[str, Any] | None = None
         if work.error is not None:
             more = {"error": str(work.error)}
         if work.embeddings or work.adapter is not None:
             more = slots_of(work) | (more or {})
-        return Kind.PASS, guest.pid, self._index, record, now, shape, asked.pages, more
+        priority = work.token.priority
+        return Kind.PASS, guest.pid, self._index, record, now, priority, work.work, more
 
     # ------------------------------------------------------------------- batches
 
     def began(self, step: Sequence[Chunk], batch: Batch, /) -> None:
-        now = self._began = trio.current_time()
+        self._began = trio.current_time()
         self._sizes = (batch.rows, len(step), int(batch.lengths.sum()))
         first = self._first = []
         for chunk in step:
             record = self._open[chunk.work][1]
             record.steps += 1
             if record.batch < 0:
-                record.batch, record.began = self._batches, now
+                record.batch = self._batches
                 first.append(record.op)
 
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:

@@ -78,6 +78,7 @@ ASKS: Mapping[type, Callable[[Any], Facts]] = {
 }
 """Those that are answered."""
 TELLS: Mapping[type, Callable[[Any], Facts]] = {FreePointers: _free, ReleaseExport: _release}
+REQUESTS: Mapping[type, Callable[[Any], Facts]] = {**ASKS, **TELLS}
 
 
 def answer_of(message: Any) -> dict[str, Any]:
