@@ -96,14 +96,21 @@ def _notes(record: Record, options: Options, runs: Sequence[tuple[Setting, Repla
         for model in record.models:
             timing = fitted([batch for batch in record.batches if batch.model == model.model])
             notes.append(
-                f"a step of {model.name} is taken as {timing.step * 1e3:.3g} ms "
-                f"+ {timing.row * 1e6:.3g} µs a row + {timing.slot * 1e9:.3g} ns a KV slot, "
+                f"a step of {model.name} is taken as {_duration(timing.step)} "
+                f"+ {_duration(timing.row)} a row + {_duration(timing.slot)} a KV slot, "
                 f"from which the record deviates by {timing.error:.1%}"
             )
     for setting, run in runs:
         for instance, reason in run.given_up.items():
             notes.append(f"{setting}: instance {instance} could not go on: {reason}")
     return notes
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
 
 
 def _table(was: Figures, runs: Sequence[tuple[Setting, Replayed]]) -> Table:
