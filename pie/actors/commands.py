@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import attrs
@@ -13,6 +14,7 @@ from pie.mailbox import ask
 from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, RunCommand
 from pie.probes import sometimes
 
+from .executor import insist
 from .pages import PageTable
 from .passes import PendingCommand
 
@@ -27,7 +29,7 @@ class Commands:
     async def clear_stale(self) -> None:
         """Empty the adapter slots that have a new owner (R3)."""
         for slot in self._table.pools[ResourceKind.ADAPTER].take_stale():
-            await ask(self._executor, Adapt(ClearAdapter(slot)))
+            await insist(self._executor, partial(Adapt, ClearAdapter(slot)))
 
     async def run(self, command: PendingCommand) -> Any:
         """The command's answer; raises PassFailed."""

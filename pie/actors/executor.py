@@ -9,7 +9,8 @@ import attrs
 import trio
 
 from pie.batch import Batch, BatchResult, ModelRunner
-from pie.mailbox import answering, draining
+from pie.errors import PassFailed
+from pie.mailbox import Ask, answering, ask, draining
 from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatch, WritePages
 
 T = TypeVar("T")
@@ -59,3 +60,16 @@ class Executor:
                 message.reply.answer(await apply(runner.adapt, command))
             case _:
                 assert_never(message)
+
+
+async def insist(
+    executor: trio.MemorySendChannel[ExecutorMessage], question: Callable[[], Ask[T]]
+) -> T:
+    """Ask for what cannot be done without; once more if the device loses it, as a lost step (F7).
+
+    Raises PassFailed when it loses the second as well.
+    """
+    try:
+        return await ask(executor, question())
+    except PassFailed:
+        return await ask(executor, question())

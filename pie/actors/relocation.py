@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import numpy as np
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from pie.batch import ints
 from pie.ids import InstanceId, ResourceKind
-from pie.mailbox import ask
 from pie.messages import ExecutorMessage, ReadPages, WritePages
 from pie.probes import sometimes
 
+from .executor import insist
 from .moves import Moves
 from .observer import Observer
 from .passes import Resource
@@ -51,7 +52,7 @@ class Relocation:
         moved = False
         while returned := self._moves.take_returned():
             contents = np.stack([self._contents.pop(place) for place in returned.values()])
-            await ask(self._executor, WritePages(ints(list(returned)), contents))
+            await insist(self._executor, partial(WritePages, ints(list(returned)), contents))
             if self._observer is not None:
                 self._observer.moved_back(list(returned))
             moved = True
@@ -73,7 +74,7 @@ class Relocation:
         self._moves.table.room.serve()
 
     async def _read_pool(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
-        contents = await ask(self._executor, ReadPages(ints(numbers)))
+        contents = await insist(self._executor, partial(ReadPages, ints(numbers)))
         stale = self._moves.table.pools[ResourceKind.KV_PAGE].stale
         for number, content in zip(numbers, contents, strict=True):
             if number in stale:

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from pie.engine import Engine
+from pie.errors import PassFailed
 from pie.ids import EventCode
 from pie.testing import (
     ArithmeticRunner,
@@ -192,3 +193,71 @@ def test_impossible_random_faults_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"1\.5|no kind"):
         random_faults(probability, *faults)
+
+
+async def _crowded(gpu: SimulatedGpu) -> list[str]:
+    """Four guests in room for two of them."""
+    texts: list[str] = []
+
+    async def long(args: list[str]) -> str:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        await context.fill(args[0])
+        texts.append((await context.generate(sampler=inferlet.Greedy(), max_tokens=60)).text)
+        return texts[-1]
+
+    async with simulated_engine(gpu) as engine:
+        async with trio.open_nursery() as nursery:
+            for name in "abcd":
+                nursery.start_soon(run_native, engine, long, [name])
+        assert (await engine.stats())["simulated"].moved_out > 0
+    return sorted(texts)
+
+
+async def test_a_page_that_is_lost_on_its_way_is_moved_once_more() -> None:
+    """It is nobody's fault, and still there: a lost step is repeated as well."""
+    wanted = await _crowded(SimulatedGpu(ArithmeticRunner(pages=8)))
+    gpu = SimulatedGpu(ArithmeticRunner(pages=8))
+    slow, lost = SlowBatch(1.0), LostBatch("the bus was busy")
+    gpu.fail_next_call(lost, slow, lost, slow, slow, lost)
+
+    assert await _crowded(gpu) == wanted
+
+
+async def test_pages_that_cannot_be_moved_at_all_stop_the_engine() -> None:
+    gpu = SimulatedGpu(ArithmeticRunner(pages=8))
+    gpu.fail_next_call(LostBatch("no bus"), LostBatch("no bus"))
+
+    with pytest.raises(BaseExceptionGroup) as stopped:
+        await _crowded(gpu)
+    assert stopped.group_contains(PassFailed, match="no bus")
+
+
+async def test_a_slot_is_cleared_for_its_next_owner_whatever_is_lost() -> None:
+    """Contract R3: else the second guest would compute with the first one's adapter."""
+
+    async def leave(host: HostCalls) -> None:
+        queue = await host.queue()
+        slots = await host.call("allocate-resources", queue, 2, 1)
+        blob = await host.call("blob", b"hash of a secret")
+        await host.call("upload-adapter", queue, slots[0], "name", blob)
+
+    async def find(host: HostCalls) -> str:
+        queue = await host.queue()
+        pages = await host.call("allocate-resources", queue, 0, 1)
+        slots = await host.call("allocate-resources", queue, 2, 1)
+        gpu.fail_next_call(LostBatch())
+        texts: list[list[int]] = []
+        for adapter in (slots[:1], slots[1:]):
+            work = await host.call("create-forward-pass", queue)
+            await host.call("input-tokens", work, [65] * 8, list(range(8)))
+            await host.call("kv-cache", work, pages, 8)
+            await host.call("output-tokens", work, list(range(8)), 0.0)
+            for slot in adapter:
+                await host.call("set-adapter", work, slot)
+            texts.append(await host.tokens(await host.call("forward-pass.execute", work)))
+        return str(texts[0] == texts[1])
+
+    gpu = SimulatedGpu()
+    async with simulated_engine(gpu) as engine:
+        await run_native(engine, GuestScript(leave))
+        assert (await run_native(engine, GuestScript(find))).text == "True"
