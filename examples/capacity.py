@@ -134,7 +134,7 @@ class Question:
     """What the 99th percentile of the time between two tokens must not exceed."""
     first_goal_ms: float = 2000.0
     """Likewise of the time to the first token of a reply."""
-    seconds: float = 10.0
+    seconds: float = 5.0
     """How long is measured."""
     host_us: float = 70.0
     """What a token costs the host: see `python -m benchmarks.host`."""

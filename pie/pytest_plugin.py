@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pie.config import EngineConfig
     from pie.engine import Engine
     from pie.testing.inferlets import RunInferlet
-    from pie.testing.running import Opening
+    from pie.testing.running import AsyncRun, Opening
 
 FIXTURES = frozenset({"pie_engine", "run_inferlet"})
 DAY = 24 * 3600.0
@@ -50,8 +50,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     return True
 
 
-def run_async_test(pyfuncitem: pytest.Function, run: Any) -> None:
-    """Call an async test with its fixtures as `run`, a `AsyncRun`, says."""
+def run_async_test(pyfuncitem: pytest.Function, run: AsyncRun) -> None:
+    """Call an async test with its fixtures, as `run` says."""
     test, fixtures = pyfuncitem.obj, pyfuncitem.funcargs
     names = inspect.signature(test).parameters
     run(test, {name: fixtures[name] for name in names if name in fixtures}, fixtures)
