@@ -23,7 +23,7 @@ LAYERS = [
     "config activity batch offload outbox",
     "mailbox",
     "signals",
-    "errors ids probes",
+    "errors ids probes collector",
 ]
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row.split()}
 

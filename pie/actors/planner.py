@@ -68,7 +68,7 @@ class _Step:
             return False
         if whole and work.remaining > self.short:
             return False
-        if not self._clear(work.along, whole=whole):
+        if work.along and not self._clear(work.along, whole=whole):
             return False
         count = min(work.remaining, self.budget)
         if count == 0 or (whole and count < work.remaining):
@@ -144,7 +144,7 @@ class BatchPlanner:
 
     def supply(self) -> tuple[int, int]:
         """Passes that are ready, and the rows of the short ones among them."""
-        ready = [work.remaining for work in self._pending if work.ready]
+        ready = [work.remaining for work in self._pending if not work.after and not work.ungranted]
         return len(ready), sum(rows for rows in ready if rows <= self._short)
 
     def next_step(self, now: float, moving: int = 0) -> list[Chunk]:
@@ -155,7 +155,7 @@ class BatchPlanner:
         shorts: list[PendingPass] = []
         longs: list[PendingPass] = []
         for work in self._pending:
-            if work.ready:
+            if not work.after and not work.ungranted:  # ready, without a call for each
                 (shorts if work.remaining <= self._short else longs).append(work)
         step = _Step(self._short_budget if longs else self.step_tokens, self._short)
         self._take_shorts(step, shorts, now)

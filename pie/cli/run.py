@@ -12,6 +12,7 @@ from typing import Literal
 import attrs
 import trio
 
+from pie.collector import relax_collector
 from pie.config import EngineConfig
 from pie.engine import ThreadedModel, open_engine
 from pie.errors import ModelError, UsageError
@@ -123,6 +124,7 @@ async def _run(options: Options, ingredients: Ingredients, home: Home) -> int:
                 program = await host.load(ingredients.component, name=ingredients.name)
                 say(f"loading {options.model}")
                 runner = await in_thread(partial(load, dtype=options.dtype), ingredients.model)
+            relax_collector()
             view = Json() if options.json else Stream(show_figures=options.stats)
             observe = None if tracer is None else tracer.model
             async with open_engine(
