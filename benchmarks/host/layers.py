@@ -13,6 +13,7 @@ import dis
 import gc
 import linecache
 import random
+import re
 import signal
 import time
 from functools import cache
@@ -37,6 +38,7 @@ _PARTS = (
     (f"{_PIE}/guest/wasi/", "host functions"),
     (f"{_PIE}/guest/driver.py", "guest driver"),
     (f"{_PIE}/guest/wasm.py", "guest driver"),
+    (f"{_PIE}/guest/turns.py", "guest driver"),
     (f"{_PIE}/guest/native.py", "native host"),
     (f"{_PIE}/guest/", CODECS),
     (f"{_PIE}/actors/planner.py", "scheduler: plan"),
@@ -140,7 +142,7 @@ def _layer_of_code(code: CodeType) -> str | None:
 
 @cache
 def _polls(path: str, line: int) -> bool:
-    return "poll_future" in linecache.getline(path, line)
+    return re.search(r"\bpoll(_future)?\(", linecache.getline(path, line)) is not None
 
 
 def _stage(frame: FrameType | None) -> str:

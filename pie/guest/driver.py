@@ -23,6 +23,7 @@ from .host import Err, Ok, Wait
 from .instance import Instance
 from .program import Program
 from .resources import Handles
+from .turns import Turns
 
 
 class Preemption(Protocol):
@@ -47,9 +48,9 @@ class Guest:
         program: Program,
         instance: Instance,
         preemption: Preemption,
-        cpu: trio.StrictFIFOLock,
+        cpu: trio.StrictFIFOLock | Turns,
     ) -> None:
-        """`cpu` is taken by guests that begin or go on after a slice: one per pass of the loop."""
+        """`cpu` is taken by guests that begin or go on after a slice: few per pass of the loop."""
         self._program, self._instance = program, instance
         self._preemption, self._cpu = preemption, cpu
         self._store = _capi.Store(engine, instance.limits.memory_bytes)

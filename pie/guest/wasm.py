@@ -20,6 +20,7 @@ from .host import Err, HostInterface, Ok
 from .instance import Instance
 from .program import Program, prepare
 from .ticker import Ticker
+from .turns import Turns
 from .wasi import Exit, interfaces_of_wasi
 
 __all__ = ["Epochs", "Fuel", "Preemption", "Program", "WasmHost", "guests_possible"]
@@ -97,12 +98,14 @@ class WasmHost:
         """
         self._fuel = isinstance(preemption, Fuel)
         self._engine = _capi.new_engine(fuel=self._fuel)
-        self._cpu = trio.StrictFIFOLock()
+        self._cpu: trio.StrictFIFOLock | Turns
         self._ticker: Ticker | None = None
         self._preemption: Any
         if isinstance(preemption, Fuel):
+            self._cpu = trio.StrictFIFOLock()
             self._preemption = _ByFuel(preemption, self._cpu)
         else:
+            self._cpu = Turns(preemption.tick_seconds)
             self._preemption = _ByEpochs()
             self._ticker = Ticker(self._engine, preemption.tick_seconds)
         offered = [*interfaces_of_wasi(simulated=self._fuel), *interfaces]
