@@ -21,6 +21,8 @@ MOST = 2
 """Settings that are compared at once."""
 
 FILE_COLUMNS = 160
+SHOWN = 3
+"""Instances that could not go on, and are told of one by one."""
 
 LABELS = {
     "seconds": ("seconds", "{:.3f}"),
@@ -97,12 +99,15 @@ def _notes(record: Record, options: Options, runs: Sequence[tuple[Setting, Repla
             timing = fitted([batch for batch in record.batches if batch.model == model.model])
             notes.append(
                 f"a step of {model.name} is taken as {_duration(timing.step)} "
-                f"+ {_duration(timing.row)} a row + {_duration(timing.slot)} a KV slot, "
+                f"+ {_duration(timing.first_row)} a pass + {_duration(timing.row)} a further row "
+                f"+ {_duration(timing.slot)} a KV slot, "
                 f"from which the record deviates by {timing.error:.1%}"
             )
     for setting, run in runs:
-        for instance, reason in run.given_up.items():
+        for instance, reason in list(run.given_up.items())[:SHOWN]:
             notes.append(f"{setting}: instance {instance} could not go on: {reason}")
+        if len(run.given_up) > SHOWN:
+            notes.append(f"{setting}: nor could {len(run.given_up) - SHOWN} others")
     return notes
 
 

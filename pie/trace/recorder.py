@@ -255,8 +255,8 @@ class ModelTrace:
         after: list[int] = []
         data: list[int] = []
         if work.after or work.along:
-            after = sorted(self._open[other][1].op for other in (*work.after, *work.along))
-            data = sorted(self._open[other][1].op for other in work.data)
+            after = sorted({self._open[other][1].op for other in (*work.after, *work.along)})
+            data = sorted({self._open[other][1].op for other in work.data})
         tid = tracer.lane(guest, self._index, work.queue)
         record = PassRecord(
             op, work.instance, work.queue, now, tid, after, data, waited, delay, think

@@ -59,7 +59,7 @@ def test_without_options_the_record_is_repeated(pie: Pie, trace: Path) -> None:
     rows = {line.split("│")[1].strip(): line for line in ran.out.splitlines() if "│" in line}
 
     assert ran.code == 0, ran.err
-    assert "a step of simulated is taken as 10 ms + 10 µs a row" in ran.err
+    assert "a step of simulated is taken as 10 ms + 10 µs a pass + 10 µs a further row" in ran.err
     assert rows["tokens/s"].split("│")[4].strip() == "1.000"
     assert rows["token p99, ms"].split("│")[4].strip() == "1.000"
 

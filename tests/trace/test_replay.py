@@ -181,6 +181,7 @@ def test_steps_are_fitted_from_the_record(tmp_path: Path) -> None:
     found = fitted(made.batches)
 
     assert found.step == pytest.approx(LinearTiming().step_seconds, rel=1e-4)
+    assert found.first_row == pytest.approx(LinearTiming().row_seconds, rel=1e-3)
     assert found.row == pytest.approx(LinearTiming().row_seconds, rel=1e-3)
     assert found.error < 1e-6
     assert replay_under(made, Setting()).figures.seconds == pytest.approx(
@@ -195,7 +196,7 @@ def test_a_fit_has_no_negative_part(tmp_path: Path) -> None:
 
     found = fitted(shorter)
 
-    assert found.row == 0
+    assert found.first_row == found.row == 0
     assert found.slot >= 0
     assert found.error > 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from pie.batch import DownloadAdapter
@@ -32,6 +32,32 @@ PAGE, EMBEDDING, ADAPTER = ResourceKind
 
 class Unplayable(Exception):
     """An instance cannot go on as in the record."""
+
+
+def order_of_names(requests: Sequence[Request], users: Mapping[int, str]) -> dict[int, list[int]]:
+    """What has to be asked before each export, import and release, to find what it did (`op`).
+
+    Whoever imports comes after the export, whoever releases or exports anew after the imports,
+    of the same name and user. Such an order between instances is in no answer that one of them
+    gets.
+    """
+    order: dict[int, list[int]] = {}
+    changed: dict[tuple[object, ...], int] = {}
+    used: dict[tuple[object, ...], list[int]] = {}
+    for request in requests:
+        args = request.args
+        if request.name not in ("export", "import", "release"):
+            continue
+        key = request.model, users[request.instance], args["kind"], args["name"]
+        before = [changed[key]] if key in changed else []
+        if request.name == "import":
+            if "got" in args:
+                order[request.op] = before
+                used.setdefault(key, []).append(request.op)
+        elif request.name == "release" or args.get("found"):
+            order[request.op] = before + used.pop(key, [])
+            changed[key] = request.op
+    return order
 
 
 def message_of(request: Request, pointers: Pointers) -> Any:

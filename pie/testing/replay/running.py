@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import count, pairwise
 from typing import Any
 
@@ -26,13 +27,14 @@ from pie.errors import PieError, UsageError
 from pie.ids import InstanceId
 from pie.mailbox import Ask
 from pie.messages import EndInstance, ExecutorMessage, ModelService, OpenInstance, SchedulerMessage
-from pie.signals import Deadline, Signal, Waiter, wait_any
+from pie.signals import Deadline, Signal, wait_any
 from pie.trace.figures import Figures, Service, figures
-from pie.trace.reading import BatchFacts, InstanceFacts, ModelFacts, Record, Request
+from pie.trace.reading import BatchFacts, InstanceFacts, ModelFacts, Record
 
 from ..determinism import run_simulated
 from .blank import BatchWatch, blank_info
-from .requests import Pointers, Unplayable, learn, message_of
+from .requests import Unplayable, learn, message_of, order_of_names
+from .sources import Bell, Source, Step
 
 STUCK_SECONDS = 1e6
 """Of virtual time without an answer, after which nobody waits any longer."""
@@ -80,71 +82,25 @@ def _first(group: BaseExceptionGroup[UsageError]) -> UsageError:
     return error
 
 
-class _Bell(Waiter):
-    """Stands in a reply's line like a task would, and calls a function instead."""
-
-    def __init__(self, ring: Callable[[], None]) -> None:
-        super().__init__()
-        self._ring = ring
-
-    def wake(self) -> None:
-        self._ring()
-
-
-@attrs.define(eq=False)
-class _Step:
-    """A request on its way."""
-
-    request: Request
-    needs: int = 1
-    """Of what it comes after, how much is not there yet: the request before, and answers."""
-    following: _Step | None = None
-    """The next one of its instance."""
-    issued: float = -1.0
-    answered: float = -1.0
-    message: Any = None
-    error: PieError | None = None
-
-
-@attrs.define(eq=False)
-class _Source:
-    """An instance: makes its requests one after the other."""
-
-    facts: InstanceFacts
-    steps: list[_Step]
-    mover: Mover
-    services: list[ModelService]
-    pointers: Pointers = attrs.field(factory=dict)
-    busy: int = 0
-    """Requests that its guest was running towards."""
-    over: str | None = None
-    """Why it does not go on."""
-
-    def start(self) -> None:
-        self.busy += 1
-        self.mover.start()
-
-    def stop(self) -> None:
-        self.busy -= 1
-        if not self.busy:
-            self.mover.stop()
-
-
 class _Replay:
     def __init__(
         self, record: Record, device: MakeDevice, scheduling: Mapping[str, Any], pages: int | None
     ) -> None:
         self._record, self._device = record, device
         self._scheduling, self._pages = scheduling, pages
-        self._steps = {request.op: _Step(request) for request in record.requests}
-        self._needed: dict[int, _Step] = {}
+        self._steps = {request.op: Step(request) for request in record.requests}
+        self._needed: dict[int, Step] = {}
         """By the `op` of an answer: who comes after it."""
+        users = {facts.instance: facts.user for facts in record.instances}
+        self._order = order_of_names(record.requests, users)
+        self._parked: dict[int, list[tuple[Source, Step]]] = {}
+        """By the `op` that has to be asked before theirs: who waits for another instance."""
         self._agenda: list[tuple[float, int, int, Callable[[], None]]] = []
         self._entries = count()
         self._changed = Signal()
-        self._unanswered: dict[_Step, None] = {}
+        self._unanswered: dict[Step, None] = {}
         self._batches: list[BatchFacts] = []
-        self._sources: list[_Source] = []
+        self._sources: list[Source] = []
 
     async def run(self) -> Replayed:
         async with trio.open_nursery() as nursery:
@@ -153,8 +109,13 @@ class _Replay:
             }
             first = min(facts.launched for facts in self._record.instances)
             self._began = trio.current_time()
+            steps: dict[int, list[Step]] = {}
+            for step in self._steps.values():
+                steps.setdefault(step.request.instance, []).append(step)
             for facts in self._record.instances:
-                self._prepare(facts, services, facts.launched - first)
+                if facts.instance in steps:
+                    at = self._began + facts.launched - first
+                    self._prepare(facts, steps[facts.instance], services, at)
             await self._go_on()
             for source in self._sources:
                 self._end(source, "")
@@ -178,13 +139,15 @@ class _Replay:
     # ------------------------------------------------------------------ the agenda
 
     def _prepare(
-        self, facts: InstanceFacts, services: Mapping[int, ModelService], at: float
+        self,
+        facts: InstanceFacts,
+        steps: list[Step],
+        services: Mapping[int, ModelService],
+        at: float,
     ) -> None:
-        mine = [r for r in self._record.requests if r.instance == facts.instance]
-        used = sorted({request.model for request in mine})
-        steps = [self._steps[request.op] for request in mine]
+        used = sorted({step.request.model for step in steps})
         mover = Mover([services[model].activity for model in used])
-        source = _Source(facts, steps, mover, [services[model] for model in used])
+        source = Source(facts, steps, mover, [services[model] for model in used])
         self._sources.append(source)
         for step, later in pairwise(steps):
             step.following = later
@@ -193,8 +156,7 @@ class _Replay:
                 if op in self._steps:
                     step.needs += 1
                     self._needed[op] = step
-        if steps:
-            self._at(self._began + at, -1, lambda: self._launch(source))
+        self._at(at, -1, lambda: self._launch(source))
 
     def _at(self, when: float, order: int, action: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (when, order, next(self._entries), action))
@@ -211,7 +173,7 @@ class _Replay:
                 op = next(iter(self._unanswered)).request.op
                 raise UsageError(f"the replay is stuck: nobody answers request {op}")
 
-    def _launch(self, source: _Source) -> None:
+    def _launch(self, source: Source) -> None:
         def evict(error: PieError) -> None:
             self._end(source, str(error))
 
@@ -220,7 +182,7 @@ class _Replay:
             service.tell(OpenInstance(number, user, 0, source.mover, evict))
         self._satisfied(source, source.steps[0])
 
-    def _satisfied(self, source: _Source, step: _Step) -> None:
+    def _satisfied(self, source: Source, step: Step) -> None:
         """One of those that `step` comes after is there."""
         step.needs -= 1
         if step.needs or source.over is not None:
@@ -233,8 +195,8 @@ class _Replay:
             source.start()
         self._at(now + request.delay, request.op, lambda: self._issue(source, step))
 
-    def _issue(self, source: _Source, step: _Step) -> None:
-        if source.over is None:
+    def _issue(self, source: Source, step: Step) -> None:
+        if source.over is None and not self._park(source, step):
             try:
                 message = message_of(step.request, source.pointers)
             except Unplayable as error:
@@ -243,17 +205,34 @@ class _Replay:
                 self._send(source, step, message)
         source.stop()
 
-    def _send(self, source: _Source, step: _Step, message: Any) -> None:
+    def _park(self, source: Source, step: Step) -> bool:
+        """Whether `step` has to wait for a request of another instance, of which it is told."""
+        for op in self._order.get(step.request.op, ()):
+            if op in self._steps and not self._steps[op].past:
+                self._parked.setdefault(op, []).append((source, step))
+                return True
+        return False
+
+    def _pass_by(self, step: Step) -> None:
+        """`step` has been made, or never will be: nobody waits for it any longer."""
+        step.past = True
+        for source, parked in self._parked.pop(step.request.op, ()):
+            source.start()
+            action = partial(self._issue, source, parked)
+            self._at(trio.current_time(), parked.request.op, action)
+
+    def _send(self, source: Source, step: Step, message: Any) -> None:
         step.message, step.issued = message, trio.current_time()
         service = next(s for s in source.services if s.index == step.request.model)
         if isinstance(message, Ask):
             self._unanswered[step] = None
-            message.reply.add(_Bell(lambda: self._answered(source, step)))
+            message.reply.add(Bell(lambda: self._answered(source, step)))
         service.tell(message)
+        self._pass_by(step)
         if step.following is not None:
             self._satisfied(source, step.following)
 
-    def _answered(self, source: _Source, step: _Step) -> None:
+    def _answered(self, source: Source, step: Step) -> None:
         step.answered, step.error = trio.current_time(), step.message.reply.error
         del self._unanswered[step]
         try:
@@ -264,11 +243,14 @@ class _Replay:
             self._satisfied(source, self._needed[step.request.op])
         self._changed.set()
 
-    def _end(self, source: _Source, reason: str) -> None:
+    def _end(self, source: Source, reason: str) -> None:
         """It makes no further requests; whoever shared with it keeps what it shared."""
         if source.over is not None:
             return
         source.over = reason
+        for step in source.steps:
+            if not step.past:
+                self._pass_by(step)
         for service in source.services:
             service.tell(EndInstance(InstanceId(source.facts.instance), drain=False))
 

@@ -54,16 +54,24 @@ class Setting:
 
 @attrs.frozen
 class FittedTiming:
-    """`step + row * rows + slot * KV slots`, as the batches of a record took; moves at once."""
+    """As the batches of a record took, by their passes, further rows and KV slots; moves at once.
+
+    The same form as the scheduler's own prediction (`pie/actors/prediction.py`).
+    """
 
     step: float
+    first_row: float
+    """Of each pass."""
     row: float
+    """Each further one."""
     slot: float
     error: float
     """Mean deviation from the record, as a part of the mean duration."""
 
     def seconds(self, batch: Batch, /) -> float:
-        return self.step + self.row * batch.rows + self.slot * int(batch.lengths.sum())
+        further = batch.rows - batch.passes
+        rows = self.first_row * batch.passes + self.row * further
+        return self.step + rows + self.slot * int(batch.lengths.sum())
 
     def move_seconds(self, pages: int, /) -> float:
         return 0.0
@@ -77,21 +85,21 @@ def fitted(batches: Sequence[BatchFacts]) -> FittedTiming:
     ran = [batch for batch in batches if not batch.lost]
     if not ran:
         raise UsageError("the trace has no batch to take step times from: name a machine")
-    sizes = np.array([(1.0, batch.rows, batch.kv_slots) for batch in ran])
+    sizes = np.array([(1.0, b.passes, b.rows - b.passes, b.kv_slots) for b in ran])
     seconds = np.array([batch.seconds for batch in ran])
-    scale = sizes.max(axis=0)
-    used = [0, 1, 2]
+    scale = np.maximum(sizes.max(axis=0), 1.0)
+    used = [0, 1, 2, 3]
     while True:
         solved = np.linalg.lstsq(sizes[:, used] / scale[used], seconds, rcond=1e-9)[0]
         below = [column for column, value in zip(used, solved, strict=True) if value < 0]
         if not below:
             break
         used = [column for column in used if column not in below]
-    found = np.zeros(3)
+    found = np.zeros(4)
     found[used] = solved / scale[used]
     deviation = np.abs(sizes @ found - seconds).mean() / max(seconds.mean(), 1e-12)
-    step, row, slot = found.tolist()
-    return FittedTiming(step, row, slot, float(deviation))
+    step, first_row, row, slot = found.tolist()
+    return FittedTiming(step, first_row, row, slot, float(deviation))
 
 
 def replay_under(record: Record, setting: Setting) -> Replayed:
