@@ -52,7 +52,7 @@ def test_a_capacity_question_is_answered_with_a_table(
     capacity: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A goal that a few agents keep and 64 do not: at 70 µs of host time a token, they cannot."""
-    capacity.main([*SHORT, "--goal-ms", "6", "--first", "4"])
+    capacity.main([*SHORT, "--goal-ms", "6", "--first", "16"])
     *table, answer = capsys.readouterr().out.splitlines()
     tries = {int(line.split()[0]): line.split()[-1] for line in table[1:]}
     found = re.fullmatch(r"H200 with llama-3-8b: (\d+) agents keep p99 <= 6 ms.*", answer)
