@@ -21,6 +21,10 @@ VERSION = 1
 ENGINE = 1
 """Process number of the engine's own track; models and instances have the numbers after it."""
 
+GAP = 0.002
+"""Microseconds by which spans are shown shorter: rounded, the next one might seem to begin before
+the end of the one before, and viewers drop what overlaps."""
+
 Event: TypeAlias = tuple[Any, ...]
 
 
@@ -121,7 +125,8 @@ class Lines:
         )
 
     def _span(self, pid: int, tid: int, began: float, ended: float) -> str:
-        since, took = (began - self._start) * 1e6, (ended - began) * 1e6
+        since = (began - self._start) * 1e6
+        took = max((ended - began) * 1e6 - GAP, 0.0)
         return f',\n{{"ph":"X","pid":{pid},"tid":{tid},"ts":{since:.3f},"dur":{took:.3f}'
 
     def passed(
@@ -158,7 +163,7 @@ class Lines:
         if r.batch >= 0:  # to the batch it began in; `batch` has the other end
             arrow = f',\n{{"ph":"s","cat":"pass","name":"runs in","id":{r.op},{at}}}'
         return (
-            f',\n{{"ph":"X",{at},"dur":{(ended - r.at) * 1e6:.3f},'
+            f',\n{{"ph":"X",{at},"dur":{max((ended - r.at) * 1e6 - GAP, 0.0):.3f},'
             f'"cat":"pass","name":"{count} token{"s" if count > 1 else ""}","args":{{'
             f'"op":{r.op},"model":{model},"instance":{r.instance},"queue":{r.queue},'
             f'"priority":{int(priority)},"tokens":{count},"kv":{work.length},"pages":{len(pages)},'

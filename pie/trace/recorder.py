@@ -11,7 +11,7 @@ it came: that is what a replay repeats.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,65 +20,18 @@ import attrs
 import trio
 
 from pie import __version__
-from pie.actors.ledger import Ledger
-from pie.actors.passes import Pending, PendingPass
-from pie.actors.planner import Chunk
-from pie.batch import Batch, ModelInfo
+from pie.batch import ModelInfo
 from pie.config import EngineConfig
-from pie.errors import PieError
-from pie.ids import InstanceId, ResourceKind
+from pie.ids import InstanceId
 from pie.messages import Event as ClientEvent
-from pie.messages import LaunchContext, SchedulerMessage
+from pie.messages import LaunchContext
 from pie.offload import Offload, in_thread
 
-from .format import ENGINE, VERSION, Kind, Lines, PassRecord
-from .requests import REQUESTS, TELLS, Asked, answer_of
+from .format import ENGINE, VERSION, Kind, Lines
+from .guests import Guest
+from .model import ModelTrace
+from .requests import Asked, answer_of
 from .writer import Writer, writing
-
-
-@attrs.define(eq=False)
-class Guest:
-    """An instance: what it is doing, and when its next request could have come at the earliest."""
-
-    instance: InstanceId
-    pid: int
-    tid: int
-    ready: float
-    """When it was last seen to have what it waited for: running since then."""
-    stopped: float
-    """When it began to wait, if it does."""
-    requested: float
-    """Its last request, at first its launch."""
-    answered: float
-    """The last answer to it."""
-    answers: list[int] = attrs.field(factory=list)
-    """`op` of what was answered since its last request."""
-    asked: list[Asked] = attrs.field(factory=list)
-    """Unanswered questions but for passes and commands."""
-    in_flight: dict[Pending, None] = attrs.field(factory=dict)
-    moves: bool = False
-    lanes: dict[tuple[int, int], list[int]] = attrs.field(factory=dict)
-    """Free tracks of each (model, queue); -1 stands for requests about pages."""
-    lane_counts: dict[tuple[int, int], int] = attrs.field(factory=dict)
-
-    def woken_by(self) -> str:
-        """What it has just got."""
-        for asked in self.asked:
-            if asked.message.reply.ready():
-                return asked.name
-        for work in self.in_flight:
-            if work.token.reply.ready():
-                return "pass"
-        return "outside"
-
-    def hear(self, now: float) -> list[Asked]:
-        """The questions that have their answers by now."""
-        heard = [asked for asked in self.asked if asked.message.reply.ready()]
-        if heard:
-            self.asked = [asked for asked in self.asked if asked not in heard]
-            self.answers += [asked.op for asked in heard]
-            self.answered = now
-        return heard
 
 
 class Tracer:
@@ -200,177 +153,6 @@ class Tracer:
         count = guest.lane_counts[key] = guest.lane_counts.get(key, 0) + 1
         name = "requests" if queue < 0 else f"queue {queue}"
         return self.new_thread(guest.pid, name if count == 1 else f"{name} +{count - 1}")
-
-
-class ModelTrace:
-    """The part of a trace that is about one model: an `Observer` of its scheduler."""
-
-    def __init__(self, tracer: Tracer, index: int, pid: int, executor: int) -> None:
-        self._tracer, self._index = tracer, index
-        self._pid, self._executor = pid, executor
-        self._open: dict[Pending, tuple[Guest, PassRecord]] = {}
-        self._batches = 0
-        self._began = 0.0
-        self._sizes = (0, 0, 0)
-        self._first: list[int] = []
-        self._counts = (-1, -1, -1)
-        self._draining: set[InstanceId] = set()
-        """Instances that have been told to end; they will be told twice."""
-
-    def opened(self, ledger: Ledger, /) -> None:
-        self._table = ledger.table
-        self._show_pages(trio.current_time())
-
-    def took(self, message: SchedulerMessage, /) -> None:
-        describe = REQUESTS.get(type(message))
-        if describe is None:
-            return  # a pass or command, which `submitted` is for, or nothing to replay
-        name, facts = describe(message)
-        instance = facts["instance"]
-        if name == "end":
-            if facts["drain"]:
-                self._draining.add(instance)
-            elif instance in self._draining:
-                self._draining.discard(instance)
-                return  # its end has been recorded
-        now = trio.current_time()
-        guest = self._tracer.guest(instance)
-        op, waited, delay, think = self._tracer.request(guest, now)
-        timing = {"op": op, "model": self._index, "waited": waited, "delay": delay, "think": think}
-        if type(message) in TELLS:
-            args = timing | facts
-            self._tracer.put((Kind.INSTANT, guest.pid, guest.tid, now, name, args))
-            return
-        tid = self._tracer.lane(guest, self._index, -1)
-        asked = Asked(op, self._index, name, message, now, tid, timing | facts)
-        guest.asked.append(asked)
-        self._tracer.hear(guest, now)
-        if name == "end":
-            self._show_pages(now)
-
-    def submitted(self, work: Pending, /) -> None:
-        now, tracer = trio.current_time(), self._tracer
-        guest = tracer.guest(work.instance)
-        op, waited, delay, think = tracer.request(guest, now)
-        after: list[int] = []
-        data: list[int] = []
-        if work.after or work.along:
-            after = sorted({self._open[other][1].op for other in (*work.after, *work.along)})
-            data = sorted({self._open[other][1].op for other in work.data})
-        tid = tracer.lane(guest, self._index, work.queue)
-        record = PassRecord(
-            op, work.instance, work.queue, now, tid, after, data, waited, delay, think
-        )
-        self._open[work] = guest, record
-        guest.in_flight[work] = None
-
-    def finished(self, work: Pending, /) -> None:
-        now, tracer = trio.current_time(), self._tracer
-        guest, record = self._open.pop(work)  # the instance may have gone
-        del guest.in_flight[work]
-        guest.answers.append(record.op)
-        guest.answered = now
-        guest.lanes[self._index, record.queue].append(record.tid)
-        if isinstance(work, PendingPass):
-            tracer.put(self._pass_event(guest, record, now, work))
-            return
-        name, args = command_facts(work)
-        args |= {"op": record.op, "model": self._index, "instance": record.instance}
-        args |= {"queue": record.queue, "after": record.after, "data": record.data}
-        args |= {"waited": record.waited, "delay": record.delay, "think": record.think}
-        tracer.put((Kind.REQUEST, guest.pid, record.tid, record.at, now, name, args))
-
-    def _pass_event(
-        self, guest: Guest, record: PassRecord, now: float, work: PendingPass
-    ) -> tuple[Any, ...]:
-        more: dict[str, Any] | None = None
-        if work.error is not None:
-            more = {"error": str(work.error)}
-        if work.embeddings or work.adapter is not None:
-            more = slots_of(work) | (more or {})
-        priority = work.token.priority
-        return Kind.PASS, guest.pid, self._index, record, now, priority, work.work, more
-
-    # ------------------------------------------------------------------- batches
-
-    def began(self, step: Sequence[Chunk], batch: Batch, /) -> None:
-        self._began = trio.current_time()
-        self._sizes = (batch.rows, len(step), int(batch.lengths.sum()))
-        first = self._first = []
-        for chunk in step:
-            record = self._open[chunk.work][1]
-            record.steps += 1
-            if record.batch < 0:
-                record.batch = self._batches
-                first.append(record.op)
-
-    def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
-        now = trio.current_time()
-        number, self._batches = self._batches, self._batches + 1
-        error = None if lost is None else str(lost)
-        self._tracer.put(
-            (
-                Kind.BATCH,
-                self._pid,
-                self._executor,
-                number,
-                self._began,
-                now,
-                self._sizes,
-                self._first,
-                error,
-            )
-        )
-        self._show_pages(now)
-
-    def moved_out(self, numbers: Sequence[int], /) -> None:
-        self._moved("moved out", len(numbers))
-
-    def moved_back(self, numbers: Sequence[int], /) -> None:
-        self._moved("moved back", len(numbers))
-
-    def _moved(self, name: str, count: int) -> None:
-        now = trio.current_time()
-        args = {"pages": count}
-        self._tracer.put((Kind.INSTANT, self._pid, self._executor, now, name, args))
-        self._show_pages(now)
-
-    def _show_pages(self, now: float) -> None:
-        pool = self._table.pools[ResourceKind.KV_PAGE]
-        free = len(pool.free)
-        counts = (free, pool.capacity - free, self._table.room.host.used)
-        if counts != self._counts:
-            self._counts = counts
-            self._tracer.put((Kind.PAGES, self._pid, now, *counts))
-
-
-def slots_of(work: PendingPass) -> dict[str, Any]:
-    """The embedding and adapter slots that a pass uses, by its instance's pointers."""
-    asked, slots = work.work, dict[str, Any]()
-    reads = [-1 - value for value in asked.inputs if value < 0]
-    if reads:
-        slots["reads"] = reads
-    if asked.stored:
-        slots["stores"] = [pointer for _, pointer in asked.stored]
-    if asked.adapter is not None:
-        slots["adapter"] = asked.adapter
-    return slots
-
-
-def command_facts(work: Pending) -> tuple[str, dict[str, Any]]:
-    """Name and arguments of a command on slots."""
-    message = work.token
-    name = "read embeddings" if message.command is None else type(message.command).__name__
-    args: dict[str, Any] = {
-        "kind": int(message.kind),
-        "slots": list(message.pointers),
-        "writes": message.writes,
-        "priority": int(message.priority),
-        "command": True,
-    }
-    if work.error is not None:
-        args["error"] = str(work.error)
-    return name, args
 
 
 @asynccontextmanager

@@ -9,10 +9,12 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pie.actors.executor import Device
+from pie.batch import Batch, BatchResult
 from pie.config import EngineConfig, Scheduling
 from pie.errors import UsageError
 from pie.testing import H100, LLAMA_3_8B, HashModel, LinearTiming, SimulatedGpu
@@ -22,8 +24,8 @@ from pie.trace.reading import Record
 
 from .recording import Launch, a_guest, forking, linear, many, record, services
 
-NANOSECONDS = 3e-9
-"""Times in a file are rounded to nanoseconds; virtual time adds up floats in another order."""
+NANOSECONDS = 5e-9
+"""Spans in a file are rounded to nanoseconds and two of these shorter than they were."""
 
 
 def _figures(record: Record) -> Figures:
@@ -222,6 +224,18 @@ def test_settings_that_do_not_exist_are_named(
 
     with pytest.raises(UsageError, match=reason):
         replay_under(made, setting)
+
+
+def test_a_machine_that_never_answers_is_no_endless_replay(tmp_path: Path) -> None:
+    class Silent(SimulatedGpu):
+        async def run(self, batch: Batch) -> BatchResult:
+            await trio.sleep_forever()
+            raise AssertionError("never woken")
+
+    made = record(tmp_path / "t.json", [Launch(a_guest(5, 2))])
+
+    with pytest.raises(UsageError, match="the replay is stuck: nobody answers request 1"):
+        _again(made, lambda runner: Silent(runner))
 
 
 def test_a_record_of_settings_that_do_not_exist_here_is_refused(tmp_path: Path) -> None:
