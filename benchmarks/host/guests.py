@@ -68,10 +68,13 @@ class Crowd:
         *,
         tokens: int,
         context: int = 1,
-        wait: bool = False,
+        wait: int = 0,
     ) -> None:
-        """Start `count` guests; a task in `nursery` waits for the end of each."""
-        arguments = [str(tokens), str(context), str(int(wait))]
+        """Start `count` guests; a task in `nursery` waits for the end of each.
+
+        They wait for a message before their first pass with `wait` 1, after it with 2.
+        """
+        arguments = [str(tokens), str(context), str(wait)]
         for _ in range(count):
             launched = await self.engine.launch(self.program, arguments)
             self.launched.append(launched)
@@ -85,11 +88,14 @@ class Crowd:
         self.texts.append(event.text)
 
     async def settled(self) -> None:
-        """Wait until every guest waits for something, or has ended."""
+        """Wait until every guest waits for a message, or has ended."""
         (service,) = self.engine.services
-        while service.activity.moving:
+        while True:
             await wait_any((service.activity.quiet,))
-            await trio.sleep(0.001)
+            (stats,) = (await self.engine.stats()).values()
+            if not (service.activity.moving or stats.queued):
+                return
+            await trio.sleep(0.002)
 
     async def go(self) -> None:
         """Let all who wait for a message begin, in one turn of the loop."""

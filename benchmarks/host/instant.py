@@ -23,8 +23,8 @@ LETTERS = 26
 class Window:
     """The steady state: from where the guests have one token each, in the mean, to the first end.
 
-    All guests have been let go before, and none has its last token. A guest samples its first
-    token at position `first` and its last at position `last`.
+    All guests have been let go before, and none has its last token. After that a guest samples
+    its first token at position `first` and its last at position `last`.
     """
 
     guests: int

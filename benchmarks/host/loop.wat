@@ -1,6 +1,7 @@
 ;; Decodes greedily, one pass per token: nine host calls and three drops each. Returns its tokens
 ;; as bytes. Arguments, all decimal: the number of tokens (0 returns at once; at most 8,192), the
-;; tokens of context to begin with (1 to 4,096), and 1 to wait for a message before the first pass.
+;; tokens of context to begin with (1 to 4,096), and 1 to wait for a message before the first pass,
+;; 2 to wait after it, 0 not to wait.
 (component
   (import "wasi:io/poll@0.2.4" (instance $poll
     (export "pollable" (type $p (sub resource)))
@@ -198,7 +199,7 @@
     (func $decode (param $tokens i32) (param $length i32) (param $wait i32)
       (local $i i32) (local $queue i32) (local $token i32) (local $count i32)
       (local.set $queue (call $open-queue))
-      (if (local.get $wait) (then (call $wait)))
+      (if (i32.eq (local.get $wait) (i32.const 1)) (then (call $wait)))
       (call $fill (local.get $length))
       (local.set $count (local.get $length))
       (loop $next
@@ -206,6 +207,9 @@
         (i32.store8 offset=16384 (local.get $i) (local.get $token))
         (i32.store (i32.const 24576) (local.get $token))
         (i32.store (i32.const 40960) (local.get $length))
+        (if (i32.eq (local.get $wait) (i32.const 2)) (then
+          (local.set $wait (i32.const 0))
+          (call $wait)))
         (local.set $count (i32.const 1))
         (local.set $length (i32.add (local.get $length) (i32.const 1)))
         (local.set $i (i32.add (local.get $i) (i32.const 1)))

@@ -85,7 +85,7 @@ class Collections:
 
 
 def collector_policy() -> str:
-    """How the garbage collector is set now: whatever the engine has left it at."""
+    """How the garbage collector is set now."""
     state = "on" if gc.isenabled() else "off"
     return f"{state}, thresholds {gc.get_threshold()}, {gc.get_freeze_count()} objects frozen"
 

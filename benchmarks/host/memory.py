@@ -40,7 +40,7 @@ async def idle(kind: str, guests: int) -> Row:
     async with crowd(kind, guests) as many:
         before = Footprint.now()
         async with trio.open_nursery() as nursery:
-            await many.launch(nursery, guests, tokens=1, wait=True)
+            await many.launch(nursery, guests, tokens=1, wait=1)
             await many.settled()
             during = Footprint.now()
             await many.stop()

@@ -118,7 +118,7 @@ def _show_machine(results: Results, console: Console) -> None:
         )
     policies = sorted({row["gc"] for row in results.values() if "gc" in row})
     if policies:
-        console.print(f"garbage collector, as the engine leaves it: {'; '.join(policies)}")
+        console.print(f"garbage collector, as in `pie run`: {'; '.join(policies)}")
 
 
 def _range(units: Row, unit: str) -> str:

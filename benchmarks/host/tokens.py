@@ -53,11 +53,11 @@ async def _decode(many: Crowd, guests: int, tokens: int, context: int, watch: Wa
     samples: list[Late] = []
     collections, over, at_first = Collections(), trio.Event(), Usage.now()
     async with trio.open_nursery() as nursery:
-        await many.launch(nursery, guests, tokens=tokens, context=context, wait=True)
+        await many.launch(nursery, guests, tokens=tokens, context=context, wait=2)
         await many.settled()
         launched = Usage.now() - at_first
         window = many.device.window = Window(
-            guests=guests, first=context - 1, last=context + tokens - 2
+            guests=guests, first=context, last=context + tokens - 2
         )
         window.begin, window.end = _callbacks(collections, over, watch)
         async with trio.open_nursery() as watching:

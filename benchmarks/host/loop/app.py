@@ -1,7 +1,7 @@
 """Decodes greedily, one pass per token: the Python form of `loop.wat`, also run natively.
 
 Arguments: the number of tokens (0 returns at once), the tokens of context to begin with, and 1 to
-wait for a message before the first pass.
+wait for a message before the first pass, 2 to wait after it, 0 not to wait.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ async def main(args: list[str]) -> str:
     if tokens == 0:
         return ""
     context = await inferlet.Context.create(await inferlet.get_model())
-    if wait:
+    if wait == 1:
         await inferlet.receive()
     context.fill_tokens([65] * length)
-    for _ in range(tokens):
+    context.fill_tokens([await context.step(inferlet.Greedy())])
+    if wait == 2:
+        await inferlet.receive()
+    for _ in range(tokens - 1):
         context.fill_tokens([await context.step(inferlet.Greedy())])
     return bytes(context.tokens[length:]).decode()
