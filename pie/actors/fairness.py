@@ -243,6 +243,6 @@ def _forget(user: _Party[T]) -> None:
     user.instances = {
         number: instance
         for number, instance in user.instances.items()
-        if instance.waiting or instance.served > user.now_served
+        if instance.waiting or instance.in_line or instance.served > user.now_served
     }
     user.crowded = 2 * len(user.instances) + 64

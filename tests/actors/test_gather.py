@@ -10,7 +10,7 @@ import trio
 
 from pie.engine import Engine
 from pie.programs import NativeProgram
-from pie.testing import SimulatedGpu, outcome_of, simulated_engine
+from pie.testing import HashModel, SimulatedGpu, outcome_of, simulated_engine
 
 from .scheduling import a_pass, scheduler_bench, tokens_of
 
@@ -133,3 +133,18 @@ async def test_a_wait_too_short_for_the_clock_is_over() -> None:
             began = trio.current_time()
             await tokens_of(bench.submit(me, a_pass([65], pages, 1)))
             assert trio.current_time() - began == pytest.approx(0.005 + 0.01 + 0.00001)
+
+
+async def test_who_stops_after_it_was_waited_for_can_still_make_room() -> None:
+    """A guest computes longer than its batch waits, then blocks without a word to the scheduler."""
+    async with scheduler_bench(HashModel(pages=4), host_pages=4) as bench:
+        holding, asking = bench.open(0), bench.open(1)
+        await bench.allocate(holding, 4)
+        bench.movers[holding].start()
+        with trio.move_on_after(60) as limit:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(bench.allocate, asking, 2)
+                await trio.sleep(1)
+                bench.movers[holding].stop()
+
+    assert not limit.cancelled_caught
