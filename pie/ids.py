@@ -16,6 +16,9 @@ Pointer = NewType("Pointer", int)
 class ResourceKind(IntEnum):
     """The `resource-type` numbers of `inferlet:core/common` (contract, section 2)."""
 
+    # As a key of dictionaries on every pass's way: an enum's own hash is a Python function.
+    __hash__ = int.__hash__
+
     KV_PAGE = 0
     EMBEDDING = 1
     ADAPTER = 2

@@ -46,7 +46,7 @@ def _uses(work: Pending) -> list[Resource]:
     if isinstance(work, PendingCommand):
         return list(work.slots)
     assert isinstance(work, PendingPass)
-    return [*work.pages, *work.slots(), *(source for source, _ in work.copies)]
+    return [*work.pages, *work.slots, *(source for source, _ in work.copies)]
 
 
 def audit_numbers(

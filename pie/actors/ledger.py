@@ -42,6 +42,13 @@ class Owner:
     """The last failure on each queue that the guest has not been told of (F7)."""
     draining: EndInstance | None = None
 
+    def line(self, queue: QueueId) -> CommandQueue:
+        """The queue of this number, which has no other beginning than its first use."""
+        found = self.queues.get(queue)
+        if found is None:
+            found = self.queues[queue] = CommandQueue()
+        return found
+
 
 @attrs.define(eq=False)
 class Ledger:
@@ -106,7 +113,7 @@ class Ledger:
 
     def submit(self, message: SubmitPass, now: float) -> None:
         owner = self._owners[message.instance]
-        queue = self._queue(message.instance, message.queue)
+        queue = owner.line(message.queue)
         self._sequence += 1
         pending = PendingPass(
             sequence=self._sequence,
@@ -120,7 +127,7 @@ class Ledger:
             submitted_at=now,
         )
         lost = self.table.submit(pending)
-        self._enqueue(pending, queue)
+        self._enqueue(pending, owner, queue)
         if lost is not None:
             pending.error = _dependent_failure(lost)
             self.finish(pending)
@@ -139,16 +146,17 @@ class Ledger:
             writes=message.writes,
         )
         self.table.submit_command(command)
-        self._enqueue(command, self._queue(message.instance, message.queue))
+        owner = self._owners[message.instance]
+        self._enqueue(command, owner, owner.line(message.queue))
 
-    def _enqueue(self, pending: Pending, queue: CommandQueue) -> None:
+    def _enqueue(self, pending: Pending, owner: Owner, queue: CommandQueue) -> None:
         """Behind what its queue has, and to the planner."""
         last = queue.last()
         if last is not None:
             pending.wait_for(last, same_step=True, data=False)
         queue.append(pending)
         self.planner.add(pending)
-        self._owners[pending.instance].unfinished += 1
+        owner.unfinished += 1
         if self.observer is not None:
             self.observer.submitted(pending)
 
@@ -235,13 +243,13 @@ class Ledger:
                 owner.unmet[work.queue] = work.error
         if owner is not None:
             owner.unfinished -= 1
-            self._advance(work.instance, work.queue)
-            self._finish_draining(work.instance)
+            self._advance(owner, work.queue)
+            if owner.draining is not None:
+                self._finish_draining(work.instance)
         if self.observer is not None:
             self.observer.finished(work)
 
-    def _advance(self, instance: InstanceId, queue: QueueId) -> None:
-        owner = self._owners[instance]
+    def _advance(self, owner: Owner, queue: QueueId) -> None:
         for token, good in owner.queues[queue].advance():
             barrier: Synchronize = token
             barrier.reply.answer(good)
@@ -250,15 +258,9 @@ class Ledger:
 
     def synchronize(self, message: Synchronize) -> None:
         """A barrier behind what the queue has (Q2)."""
-        self._queue(message.instance, message.queue).append(Barrier(message))
-        self._advance(message.instance, message.queue)
-
-    def _queue(self, instance: InstanceId, queue: QueueId) -> CommandQueue:
-        queues = self._owners[instance].queues
-        found = queues.get(queue)
-        if found is None:
-            found = queues[queue] = CommandQueue()
-        return found
+        owner = self._owners[message.instance]
+        owner.line(message.queue).append(Barrier(message))
+        self._advance(owner, message.queue)
 
 
 def _failing(work: Pending, needing: list[Pending]) -> list[Pending]:

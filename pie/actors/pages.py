@@ -21,6 +21,8 @@ from .passes import Pending, PendingCommand, PendingPass, Resource
 from .pools import NAMES, Answer, Export, ExportKey, Importer, Pool, Space
 from .room import Allocation, Copy, HostPool, Return, Room
 
+PAGE = ResourceKind.KV_PAGE
+
 
 class PageTable:
     """Everything about one model's pages and slots. No clock, channel or tensor."""
@@ -156,15 +158,12 @@ class PageTable:
             if page.writers or page.number is None or page.spoiled is not None
         ]
         notable += range(first, len(pages))
-        slots = pending.slots()
         order_by_pages(pending, self.users, notable, self.page_size)
-        order_by_slots(pending, self.users, slots)
         for page in pages:
             page.uses += 1
         for page in pages[first:]:
             page.writers += 1
-        for slot in slots:
-            slot.uses += 1
+        self._use_slots(pending)
         for index in notable:
             if pages[index].number is None:
                 pages[index].awaited_by(pending)
@@ -176,10 +175,17 @@ class PageTable:
         self.users.add(pending)
         return check_spoiled(pending, notable, self.page_size)
 
+    def _use_slots(self, pending: PendingPass | PendingCommand) -> None:
+        """Order it behind what conflicts with it on embedding and adapter slots; use them."""
+        if slots := pending.slots:
+            order_by_slots(pending, self.users, slots)
+            for slot in slots:
+                slot.uses += 1
+
     def _bind(self, pending: PendingPass) -> None:
         """Look up what the pointers stand for, replacing shared pages it writes by copies (R8)."""
         work, instance = pending.work, pending.instance
-        space = self._spaces[instance, ResourceKind.KV_PAGE]
+        space = self._spaces[instance, PAGE]
         pages = list(map(space.held.__getitem__, work.pages))
         pending.first_written = (work.length - pending.inputs) // self.page_size
         for index in range(pending.first_written, len(pages)):
@@ -191,8 +197,10 @@ class PageTable:
             pointers = [pointer for _, pointer in work.stored]
             pointers += [Pointer(-1 - value) for value in work.inputs if value < 0]
             pending.embeddings = {pointer: slots[pointer] for pointer in pointers}
+            pending.slots = tuple(pending.embeddings.values())
         if work.adapter is not None:
             pending.adapter = self._spaces[instance, ResourceKind.ADAPTER].held[work.adapter]
+            pending.slots = (*pending.slots, pending.adapter)
 
     def _copy_on_write(
         self, pending: PendingPass, space: Space, pointer: Pointer, source: Resource
@@ -235,8 +243,10 @@ class PageTable:
         for page in pending.pages[pending.first_written :]:
             page.writers -= 1
         self._release(pending.pages)
-        self._release(pending.slots())
-        self._release([source for source, _ in pending.copies])
+        if pending.slots:
+            self._release(pending.slots)
+        if pending.copies:
+            self._release([source for source, _ in pending.copies])
         self._over(pending)
 
     def slots(
@@ -248,9 +258,7 @@ class PageTable:
 
     def submit_command(self, command: PendingCommand) -> None:
         """Order a command behind what it conflicts with and count it as a user of its slots."""
-        order_by_slots(command, self.users, command.slots)
-        for slot in command.slots:
-            slot.uses += 1
+        self._use_slots(command)
         self.users.add(command)
 
     def finish_command(self, command: PendingCommand) -> None:

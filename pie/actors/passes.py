@@ -165,6 +165,8 @@ class PendingPass(Pending):
     embeddings: Mapping[int, Resource] = attrs.field(default=NOTHING)
     """Pointer -> slot, of the inputs and the stored outputs."""
     adapter: Resource | None = None
+    slots: tuple[Resource, ...] = ()
+    """The embedding and adapter slots it uses."""
     copies: tuple[tuple[Resource, Resource], ...] = ()
     """(source, target) page copies to make before its first step (R8)."""
     inputs: int = attrs.field(init=False)
@@ -183,12 +185,6 @@ class PendingPass(Pending):
         """Inputs that have run."""
         return self.inputs - self.remaining
 
-    def slots(self) -> Sequence[Resource]:
-        """The embedding and adapter slots it uses."""
-        if self.adapter is None:
-            return tuple(self.embeddings.values()) if self.embeddings else ()
-        return (*self.embeddings.values(), self.adapter)
-
     def writes_slot(self, slot: Resource) -> bool:
         return any(self.embeddings[pointer] is slot for _, pointer in self.work.stored)
 
@@ -198,7 +194,7 @@ class PendingPass(Pending):
                 (
                     *zip(self.pages, range(len(self.pages)), strict=True),
                     *((source, self.pages.index(target)) for source, target in self.copies),
-                    *((slot, 0) for slot in self.slots()),
+                    *((slot, 0) for slot in self.slots),
                 )
             )
         return self._places
