@@ -27,7 +27,7 @@ from .machine import Machine
 from .plan import GuestPlan, Plan
 from .running import World
 
-FUEL = Fuel(units=10_000, seconds=0.000_5)
+FUEL = Fuel(units=50_000, seconds=0.002_5)
 TICK = Epochs(tick_seconds=0.002)
 PACE = 0.05
 """Of real time: clients and machines are that much faster than in virtual time."""
