@@ -256,7 +256,7 @@ class Scheduler:
                 step = step[: self._closing.limit()]
             if step:
                 await self._run_step(step)
-            elif not self._unblock():
+            elif not await self._unblock():
                 self._changed.clear()
                 await wait_any(self._events())
 
@@ -266,13 +266,13 @@ class Scheduler:
             return [self._changed, self._activity.quiet]  # who goes idle makes room
         return [self._changed]
 
-    def _unblock(self) -> bool:
+    async def _unblock(self) -> bool:
         """No step can run: whether something could be done for those who wait for room."""
         moves = self._moves
         if not moves.due() or self._activity.moving or self._busy_with_files():
             return False
         if not moves.hopeless():
-            if moves.let_past(self._ledger.idle()):
+            if await self._relocation.let_past():
                 self._tell_answers()
                 return True
             if not self._ledger.all_wait():

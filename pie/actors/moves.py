@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import attrs
 
@@ -51,31 +52,31 @@ class Moves:
         step may be running.
         """
         first = self.table.room.first(PAGES)
-        return [] if first is None else self._choose_for(first, idle)
+        return (
+            [] if first is None else self._enough(first, self.table.movable(first.instance, idle))
+        )
 
-    def _choose_for(self, request: Request, idle: Sequence[InstanceId]) -> list[Resource]:
+    def _enough(self, request: Request, movable: Iterable[Resource]) -> list[Resource]:
+        """As many of the `movable` pages as make room for `request`, or none if that is too few."""
         missing = self._missing(request)
-        if missing > len(self.table.room.host.free):
+        if not 0 < missing <= len(self.table.room.host.free):
             return []
-        chosen: list[Resource] = []
-        for page in self.table.movable(request.instance, idle):
-            chosen.append(page)
-            if len(chosen) == missing:
-                return chosen
-        return []
+        chosen = list(islice(movable, missing))
+        return chosen if len(chosen) == missing else []
 
-    def let_past(self, idle: Sequence[InstanceId]) -> bool:
-        """Put somebody before the first in line, who cannot be served; False if there is nobody.
+    def choose_past(self) -> tuple[Request, list[Resource]] | None:
+        """Somebody behind the first in line, who cannot be served, and the pages to move out for
+        it; None if nobody can.
 
         Only where nothing else can happen: shared pages are in the way of the first, and who
         shares them waits behind it. Whoever is let past goes on, and lets go of them in the end.
         """
         for request in self.table.room.behind_first(PAGES):
-            if self._missing(request) <= 0 or self._choose_for(request, idle):
-                sometimes("somebody is let past the first in line")
-                self.table.room.let_past(request)
-                return True
-        return False
+            if self._missing(request) <= 0:
+                return request, []
+            if pages := self._enough(request, self.table.movable_past(request.instance)):
+                return request, pages
+        return None
 
     def moved_out(self, page: Resource, number: int) -> int | None:
         """The contents of `page`, then at `number`, have been read: its place, if it still goes."""

@@ -285,9 +285,8 @@ class PageTable:
 
         Not what an older one's pass needs, which would ask for it back at once and be first.
         """
-        for (_, kind, _), export in self._exports.items():
-            if kind is ResourceKind.KV_PAGE and not (export.importers or export.saving):
-                yield from (page for page in export.resources if self._may_wait(page, first))
+        for export in self._unused_exports():
+            yield from (page for page in export.resources if self._may_wait(page, first))
         younger = sorted((i for i in self._users if i > first and i not in idle), reverse=True)
         for victim in (*idle, *younger):
             space = self._spaces.get((victim, ResourceKind.KV_PAGE))
@@ -300,6 +299,31 @@ class PageTable:
             work.instance > first and work.instance not in self.room.protected
             for work, _ in self.users.of(page, near)
         )
+
+    def movable_past(self, instance: InstanceId) -> list[Resource]:
+        """Pages that may move out for `instance` where nobody can run: all private ones that it
+        does not need itself, those that no pass waits for first, then those of the youngest.
+        """
+        exports = (page for export in self._unused_exports() for page in export.resources)
+        pages = [
+            page
+            for victim in sorted(self._users, reverse=True)
+            if victim != instance
+            for page in self._spaces[victim, ResourceKind.KV_PAGE].held.values()
+        ]
+        free = [
+            page
+            for page in (*exports, *pages)
+            if page.private
+            and not any(work.instance == instance for work, _ in self.users.of(page, instance))
+        ]
+        return sorted(free, key=lambda page: page.uses > 0)
+
+    def _unused_exports(self) -> Iterator[Export]:
+        """Entries of KV pages that nobody is about to import or save."""
+        for (_, kind, _), export in self._exports.items():
+            if kind is ResourceKind.KV_PAGE and not (export.importers or export.saving):
+                yield export
 
     # ------------------------------------------------------------------- the shell
 

@@ -43,9 +43,25 @@ class Relocation:
         moved = await self._back()
         while pages := self._moves.choose(idle):
             await self._out(pages)
+            self._moves.table.room.serve()
             await self._back()  # first of all: one of them may be chosen to go out again
             moved = True
         return moved
+
+    async def let_past(self) -> bool:
+        """Serve somebody behind the first in line; False if there is nobody. No step can run."""
+        found = self._moves.choose_past()
+        if found is None:
+            return False
+        sometimes("somebody is let past the first in line")
+        request, pages = found
+        if pages:
+            await self._out(pages)
+        room = self._moves.table.room
+        room.let_past(request)
+        room.serve()
+        await self._back()
+        return True
 
     async def _back(self) -> bool:
         """Write back what was granted; says whether there was any."""
@@ -71,7 +87,6 @@ class Relocation:
                 gone.append(number)
         if self._observer is not None:
             self._observer.moved_out(gone)
-        self._moves.table.room.serve()
 
     async def _read_pool(self, numbers: Sequence[int]) -> NDArray[np.uint8]:
         contents = await insist(self._executor, partial(ReadPages, ints(numbers)))

@@ -267,11 +267,11 @@ class Room:
         return self._lines.get(kind, [])[1:]
 
     def let_past(self, request: Request) -> None:
-        """Put a request before all others of its line, and grant it if there is enough."""
+        """Grant a request that is not the first of its line, if it still stands there and fits."""
         line = self._lines[request.kind]
-        line.remove(request)
-        line.insert(0, request)
-        self.serve()
+        if request in line and request.wanted() <= len(self.pools[request.kind].free):
+            line.remove(request)
+            request.grant(self)
 
     def askers(self, kind: ResourceKind | None = None) -> set[InstanceId]:
         """Who stands in the line for a kind, or in any."""

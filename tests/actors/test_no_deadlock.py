@@ -133,3 +133,38 @@ async def test_a_guest_that_goes_idle_without_a_word_makes_room() -> None:
         bench.movers[old].stop()
 
         assert len(await _answer(wants)) == 4
+
+
+async def test_an_older_one_that_waits_makes_room_for_who_is_let_past() -> None:
+    """It holds all the rest and wants the page that the younger shares: its own may move."""
+    async with scheduler_bench(_model(), host_pages=20) as bench:
+        old, young = bench.open(0), bench.open(1)
+        await bench.allocate(old, 7)
+        (page,) = await bench.allocate(young, 1)
+        await bench.export(young, (page,), "shared")
+        wants = _asks(bench, old, 1)
+        written = _writes(bench, young, page)
+
+        await _answer(written)
+        bench.service.tell(FreePointers(young, PAGE, (page,)))
+        await _answer(wants)
+        await bench.stats()  # everything has been read
+    assert bench.evictions == []
+
+
+async def test_even_pages_that_a_waiting_pass_needs_make_room_for_who_is_let_past() -> None:
+    """The older pass needs all there is, and cannot run before the younger has let go."""
+    async with scheduler_bench(_model(), host_pages=20) as bench:
+        old, young = bench.open(0), bench.open(1)
+        pages = await bench.allocate(old, 8)
+        await bench.submit(old, a_pass(range(32), pages, 32)).reply.wait()
+        (page,) = await bench.allocate(young, 1)  # a page of the old one, which idles, moves out
+        await bench.export(young, (page,), "shared")
+        whole = bench.submit(old, a_pass([7], pages, 32))
+        wants = _asks(bench, young, 1)
+
+        await _answer(wants)
+        bench.service.tell(EndInstance(young, False))
+        await _answer(whole)
+        await bench.stats()  # everything has been read
+    assert bench.evictions == []
