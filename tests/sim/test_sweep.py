@@ -6,7 +6,7 @@ import pytest
 
 from pie.testing.sim import Summary, load_scenario, scenario_names, sweep
 
-SHORT, LONG = 60, 10_000
+SHORT, LONG = 50, 10_000
 """Seeds of each scenario in `make test`; of all together in `make test-long`."""
 
 

@@ -7,6 +7,7 @@ checked, and at the end every guest's result is compared with what it gives alon
 
 from .scenario import DEFAULT, Range, Scenario, load_scenario, parse_scenario, scenario_names
 from .sweep import Report, SimulationFailed, Summary, run_seed, run_threaded, steady_memory, sweep
+from .verdict import Solo
 
 __all__ = [
     "DEFAULT",
@@ -14,6 +15,7 @@ __all__ = [
     "Report",
     "Scenario",
     "SimulationFailed",
+    "Solo",
     "Summary",
     "load_scenario",
     "parse_scenario",

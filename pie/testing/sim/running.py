@@ -52,8 +52,9 @@ class Run:
 
     plan: Plan
     world: World
-    state_path: str | None
     journal: Journal
+    state_path: str | None = None
+    """Folder of a machine with a disk."""
     watchdog: Watchdog = attrs.field(factory=Watchdog)
     reached: Counter[str] = attrs.field(factory=Counter)
     outcomes: dict[int, Outcome] = attrs.field(factory=dict)

@@ -18,10 +18,10 @@ from pie.probes import listening
 from pie.testing.determinism import run_simulated
 
 from .journal import Journal
-from .plan import Plan, make_plan
-from .running import Run, World
+from .plan import make_plan
+from .running import Run
 from .scenario import Scenario
-from .verdict import judge
+from .verdict import Solo, judge
 from .worlds import PACE, real_world, virtual_world
 
 
@@ -52,39 +52,48 @@ class SimulationFailed(AssertionError):
         self.digest = digest
 
 
-def run_seed(scenario: Scenario, seed: int, *, log: TextIO | None = None) -> Report:
+def run_seed(
+    scenario: Scenario, seed: int, *, log: TextIO | None = None, solo: Solo | None = None
+) -> Report:
     """One run in virtual time, decided by `seed` alone. Raises SimulationFailed.
 
-    Not inside a run of Trio. `log` gets the events, a line each.
+    Not inside a run of Trio. `log` gets the events, a line each. `solo` remembers from run to run
+    what guests give alone.
     """
     plan = make_plan(scenario, seed)
-    world = virtual_world(plan)
-    return _run(
-        plan, world, log, lambda run: run_simulated(run.main, seed=seed, instruments=[run.watchdog])
-    )
+
+    def start(run: Run) -> None:
+        run_simulated(run.main, seed=seed, instruments=[run.watchdog])
+
+    return _run(Run(plan, virtual_world(plan), Journal(log)), start, solo)
 
 
-def run_threaded(scenario: Scenario, seed: int, *, log: TextIO | None = None) -> Report:
+def run_threaded(
+    scenario: Scenario, seed: int, *, log: TextIO | None = None, solo: Solo | None = None
+) -> Report:
     """The same guests on the same machine with real threads, in real time: no two runs are equal,
     but invariants and results must hold. Raises SimulationFailed.
     """
     plan = make_plan(scenario, seed, pace=PACE)
-    world = real_world(plan)
-    return _run(plan, world, log, lambda run: trio.run(run.main, instruments=[run.watchdog]))
+
+    def start(run: Run) -> None:
+        trio.run(run.main, instruments=[run.watchdog])
+
+    return _run(Run(plan, real_world(plan), Journal(log)), start, solo)
 
 
-def _run(plan: Plan, world: World, log: TextIO | None, start: Callable[[Run], None]) -> Report:
-    journal = Journal(log)
+def _run(run: Run, start: Callable[[Run], None], solo: Solo | None) -> Report:
+    plan, journal = run.plan, run.journal
     with ExitStack() as stack:
-        state = stack.enter_context(tempfile.TemporaryDirectory()) if plan.machine.disk else None
-        run = Run(plan, world, state, journal)
+        if plan.machine.disk:
+            run.state_path = stack.enter_context(tempfile.TemporaryDirectory())
         bugs = stack.enter_context(_bugs())
         stack.enter_context(_no_collections())
-        stack.enter_context(listening(run.reach))
         try:
-            start(run)
+            with listening(run.reach):
+                start(run)
             assert not bugs, bugs[0]
-            judge(run, world.program)
+            judge(run, run.world.program, solo or Solo())
         except Exception as error:  # whatever the engine raises is the finding
             reason = bugs[0] if bugs else _reason(error)
             raise SimulationFailed(
@@ -183,6 +192,7 @@ def sweep(
     threaded: bool = False,
     most_failures: int = 1,
     log: TextIO | None = None,
+    solo: Solo | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Summary:
     """One run per seed, until `most_failures` have failed; real ones if `threaded`.
@@ -191,13 +201,14 @@ def sweep(
     """
     run = run_threaded if threaded else run_seed
     summary, began = Summary(scenario.name), time.monotonic()
+    solo = solo or Solo()
     with steady_memory():
         for seed in seeds:
             say(f"scenario {scenario.name}, seed {seed}")
             if log is not None:
                 log.write(f"scenario {scenario.name}, seed {seed}\n")
             try:
-                summary.add(run(scenario, seed, log=log))
+                summary.add(run(scenario, seed, log=log, solo=solo))
             except SimulationFailed as failure:
                 summary.failures.append(failure)
             summary.seeds += 1

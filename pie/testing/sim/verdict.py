@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from typing import TypeAlias
 
 import attrs
@@ -19,6 +19,7 @@ from pie.testing.hashing import HashModel
 
 from .client import KILLED, Client
 from .journal import Journal
+from .machine import Machine
 from .plan import AMPLE, GuestPlan, Plan
 from .running import SHUT_DOWN, Run
 
@@ -28,12 +29,39 @@ FAILED = re.compile("fault|not finite|failed|is gone")
 """What the reason of an end that a failing device has caused says."""
 
 
-def judge(run: Run, program: ProgramOf) -> None:
+@attrs.define(eq=False)
+class Solo:
+    """What guests give on a machine of their own; the same guest is run once."""
+
+    _known: dict[tuple[object, ...], Outcome] = attrs.field(factory=dict)
+
+    def outcome(self, guest: GuestPlan, machine: Machine, program: ProgramOf) -> Outcome:
+        texts = tuple(text for _, text in guest.messages)
+        key = guest.program.name, guest.arguments, guest.seed, texts, machine.page_size
+        if key not in self._known:
+            self._known[key] = run_simulated(_alone, guest, machine, program, seed=0)
+        return self._known[key]
+
+
+async def _alone(guest: GuestPlan, machine: Machine, program: ProgramOf) -> Outcome:
+    gpu = SimulatedGpu(HashModel(page_size=machine.page_size, pages=1024))
+    async with simulated_engine(gpu) as engine:
+        launched = await engine.launch(
+            program(guest), guest.arguments, user=guest.user, seed=guest.seed
+        )
+        plan = attrs.evolve(guest, killed_after=None, reads_every=0.0)
+        client = Client(plan, engine, launched, Journal())
+        with trio.fail_after(10_000):
+            await client.run()
+    return client.outcome()
+
+
+def judge(run: Run, program: ProgramOf, solo: Solo) -> None:
     """Assert that every guest of a run has ended as it should. Not inside Trio."""
     for guest in run.plan.guests:
         outcome = run.outcomes.get(guest.number)
         if outcome is not None and not _excused(guest, run.plan, outcome):
-            _compare(guest, run.plan, outcome, program)
+            _compare(guest, outcome, partial(solo.outcome, guest, run.plan.machine, program))
 
 
 def _excused(guest: GuestPlan, plan: Plan, outcome: Outcome) -> bool:
@@ -51,53 +79,14 @@ def _excused(guest: GuestPlan, plan: Plan, outcome: Outcome) -> bool:
     return False
 
 
-def _compare(guest: GuestPlan, plan: Plan, outcome: Outcome, program: ProgramOf) -> None:
+def _compare(guest: GuestPlan, outcome: Outcome, alone: Callable[[], Outcome]) -> None:
     what, event = f"guest {guest.number} ({guest.program.name})", outcome.event
     assert event.code is not EventCode.SERVER_ERROR, f"{what} met a bug: {event.text}"
     wanted = guest.program.ends
     if wanted is not None:
         assert event.code is wanted, f"{what} ended with {event}, not with {wanted.name}"
     if guest.program.independent:
-        alone = _alone(_Alone(guest, plan.machine.page_size, plan.machine.adapter_slots), program)
-        assert outcome == alone, f"{what} gave {outcome} in the crowd and {alone} alone"
+        expected = alone()
+        assert outcome == expected, f"{what} gave {outcome} in the crowd and {expected} alone"
     elif wanted is None:
         assert event.code is EventCode.COMPLETED, f"{what} ended with {event}"
-
-
-@attrs.frozen(eq=False)
-class _Alone:
-    """A guest on a machine of its own, known by what decides its results."""
-
-    guest: GuestPlan
-    page_size: int
-    adapter_slots: int
-
-    def _key(self) -> tuple[object, ...]:
-        guest = self.guest
-        texts = tuple(text for _, text in guest.messages)
-        return guest.program.name, guest.arguments, guest.seed, texts, self.page_size
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Alone) and self._key() == other._key()
-
-
-@lru_cache(maxsize=20_000)
-def _alone(case: _Alone, program: ProgramOf) -> Outcome:
-    return run_simulated(_run_alone, case, program, seed=0)
-
-
-async def _run_alone(case: _Alone, program: ProgramOf) -> Outcome:
-    guest = case.guest
-    gpu = SimulatedGpu(HashModel(page_size=case.page_size, pages=1024))
-    async with simulated_engine(gpu) as engine:
-        launched = await engine.launch(
-            program(guest), guest.arguments, user=guest.user, seed=guest.seed
-        )
-        plan = attrs.evolve(guest, killed_after=None, reads_every=0.0)
-        client = Client(plan, engine, launched, Journal())
-        with trio.fail_after(10_000):
-            await client.run()
-    return client.outcome()

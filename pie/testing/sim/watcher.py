@@ -29,7 +29,7 @@ from pie.messages import (
 from .journal import Journal
 from .machine import Machine
 
-PATIENCE_STEPS = 50
+PATIENCE_STEPS = 20
 """Of the slowest step so far: so long may the oldest be passed over, beside ageing."""
 
 

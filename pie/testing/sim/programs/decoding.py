@@ -12,6 +12,8 @@ from inferlet._native import bind
 from pie.testing.sim.machine import Machine
 
 from .program import (
+    ADAPTER,
+    EMBEDDING,
     Params,
     SimProgram,
     a_text,
@@ -22,8 +24,6 @@ from .program import (
     tokens_of,
     up_to,
 )
-
-EMBEDDING, ADAPTER = 1, 2
 
 _SAMPLERS: list[inferlet.Sampler] = [
     inferlet.Greedy(),
@@ -99,51 +99,65 @@ def _draw_fork(random: Random, machine: Machine) -> Params:
 
 
 async def queues(args: list[str]) -> str:
-    """One sequence over several queues, nothing awaited until the end; some results dropped."""
+    """Sequences interleaved over several queues, some barriers, some results dropped unread."""
     params = params_of(args)
     model = await inferlet.get_model()
-    lines = [await host.create_queue(model.handle) for _ in range(params["queues"])]
+    size = model.page_size
+    lines = [await host.create_queue(model.handle) for _ in params["priorities"]]
     for line, priority in zip(lines, params["priorities"], strict=True):
         await host.set_priority(line, host.priority(priority))
-    count = sum(params["lengths"])
-    pages = await host.allocate(lines[0], host.KV_PAGE, -(-count // model.page_size))
-    results, at = [], 0
-    for number, length in enumerate(params["lengths"]):
-        line = lines[params["order"][number]]
-        built = await raw_pass(
-            line, [65 + (number + i) % 26 for i in range(length)], at, pages, model.page_size
-        )
-        at += length
-        await host.output_tokens(built, [length - 1], 0.0)
+    total = sum(each["length"] for each in params["passes"])
+    sequences = [
+        await host.allocate(lines[0], host.KV_PAGE, -(-total // size))
+        for _ in range(params["sequences"])
+    ]
+    ends = [0] * len(sequences)
+    results: list[Any] = []
+    for each in params["passes"]:
+        line, at = lines[each["queue"]], ends[each["sequence"]]
+        tokens = [65 + (at + i) % 26 for i in range(each["length"])]
+        built = await raw_pass(line, tokens, at, sequences[each["sequence"]], size)
+        ends[each["sequence"]] += len(tokens)
+        await host.output_tokens(built, [len(tokens) - 1], 0.0)
         results.append(await host.execute(built))
         host.drop(built)
-        if number == params["barrier"]:
-            barrier = await host.synchronize(line)
-            await host.ready(await host.synchronization_pollable(barrier))
-            done = await host.synchronization_get(barrier)
-            host.drop(barrier)
-            if not done:
-                raise inferlet.Failure("a pass of the queue failed")
-    tokens = []
+        if each["barrier"]:
+            await _barrier(line, waits=each["barrier"] == "waits")
+    found = b""
     for number in params["looked_at"]:
         result, results[number] = results[number], None
-        tokens += await tokens_of(result)
-    for handle in [*results, *lines]:
-        if handle is not None:
-            host.drop(handle)
-    return bytes(tokens).decode()
+        found += bytes(await tokens_of(result))
+    for handle in [*filter(None, results), *lines]:
+        host.drop(handle)
+    return found.decode()
+
+
+async def _barrier(queue: Any, *, waits: bool) -> None:
+    barrier = await host.synchronize(queue)
+    if waits:
+        await host.ready(await host.synchronization_pollable(barrier))
+        if not await host.synchronization_get(barrier):
+            raise inferlet.Failure("a pass of the queue failed")
+    host.drop(barrier)
 
 
 def _draw_queues(random: Random, machine: Machine) -> Params:
     count, passes = random.randint(1, 3), random.randint(1, 6)
+    sequences = random.randint(1, 2)
     looked_at = [n for n in range(passes) if random.random() < 0.6]
     random.shuffle(looked_at)
     return {
-        "queues": count,
         "priorities": [random.choice(["low", "normal", "high"]) for _ in range(count)],
-        "lengths": [up_to(random, max(1, machine.slots // 30)) for _ in range(passes)],
-        "order": [random.randrange(count) for _ in range(passes)],
-        "barrier": random.randrange(2 * passes),
+        "sequences": sequences,
+        "passes": [
+            {
+                "queue": random.randrange(count),
+                "sequence": random.randrange(sequences),
+                "length": up_to(random, max(1, machine.slots // 40)),
+                "barrier": random.choice(["", "", "waits", "drops"]),
+            }
+            for _ in range(passes)
+        ],
         "looked_at": looked_at,
     }
 

@@ -10,7 +10,17 @@ from inferlet import host
 from pie.ids import EventCode
 from pie.testing.sim.machine import Machine
 
-from .program import Params, SimProgram, new_context, params_of, raw_pass
+from .program import (
+    EMBEDDING,
+    Params,
+    SimProgram,
+    new_context,
+    next_token,
+    params_of,
+    raw_pass,
+    tokens_of,
+    up_to,
+)
 
 
 async def careless(args: list[str]) -> str:
@@ -95,7 +105,33 @@ async def waiting(_: list[str]) -> None:
     await inferlet.receive()
 
 
+async def trusting(args: list[str]) -> str:
+    """Reads pages and slots that it never wrote: they are zeros, whoever had them before (R3)."""
+    params = params_of(args)
+    model = await inferlet.get_model()
+    queue = await host.create_queue(model.handle)
+    size, count = model.page_size, params["pages"]
+    text = b""
+    for _ in range(params["times"]):
+        pages = await host.allocate(queue, host.KV_PAGE, count)
+        text += bytes([await next_token(queue, [97], count * size - 1, pages, size)])
+        await host.deallocate(queue, host.KV_PAGE, pages)
+    slots = await host.allocate(queue, EMBEDDING, 1)
+    fed = await host.create_pass(queue)
+    await host.input_embeddings(fed, slots, [0])
+    await host.kv_cache(fed, await host.allocate(queue, host.KV_PAGE, 1), 1)
+    await host.output_tokens(fed, [0], 0.0)
+    tokens = await tokens_of(await host.execute(fed))
+    await host.deallocate(queue, EMBEDDING, slots)
+    return (text + bytes(tokens)).decode()
+
+
+def _draw_trusting(random: Random, machine: Machine) -> Params:
+    return {"pages": up_to(random, machine.pages // 4), "times": random.randint(1, 3)}
+
+
 PROGRAMS = [
+    SimProgram(name="trusting", main=trusting, draw=_draw_trusting),
     SimProgram(name="careless", main=careless, draw=_draw_careless),
     SimProgram(name="trapping", main=trapping, draw=_draw_trapping, ends=EventCode.EXCEPTION),
     SimProgram(name="failing", main=failing, draw=_draw_failing, ends=EventCode.EXCEPTION),

@@ -17,6 +17,9 @@ from pie.testing.sim.machine import Machine
 
 Params: TypeAlias = dict[str, Any]
 
+EMBEDDING, ADAPTER = 1, 2
+"""Resource types, beside `inferlet.host.KV_PAGE`."""
+
 
 @attrs.frozen(kw_only=True)
 class SimProgram:
