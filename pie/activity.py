@@ -8,7 +8,7 @@ it cannot know whether the sender goes on at once.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable
 
 import attrs
@@ -30,18 +30,29 @@ class Activity:
     def start(self) -> None:
         self.moving += 1
         if self.moving == 1:
-            self.quiet.clear()
-            self._busy_since = trio.current_time()
+            self.begin()
 
     def stop(self) -> None:
         self.moving -= 1
-        if self.moving == 0:
-            self.quiet.set()
-            self._busy_seconds += trio.current_time() - self._busy_since
+        if not self.moving:
+            self.end()
+
+    def begin(self) -> None:
+        """The first one moves."""
+        self.quiet.clear()
+        self._busy_since = trio.current_time()
+
+    def end(self) -> None:
+        """The last one has stopped."""
+        self.quiet.set()
+        self._busy_seconds += trio.current_time() - self._busy_since
 
     def busy_seconds(self, now: float) -> float:
         """How long anything has been moving so far, in all."""
         return self._busy_seconds + (now - self._busy_since if self.moving else 0.0)
+
+
+_stops = itertools.count(1)
 
 
 @attrs.define(eq=False)
@@ -57,8 +68,9 @@ class Mover:
     """Told when it starts and stops."""
     _chosen: bool = False
     _moving: bool = False
-    stopped_at: float = math.inf
-    """Since when, on Trio's clock, it has not moved; only while it does not."""
+    stopped_at: int = 0
+    """When it last stopped moving: a greater number is later. A count, for it is compared only,
+    and asking the clock costs as much as all the rest of a stop."""
     submitted: bool = False
     """Whether the guest has submitted a pass in its current slice of CPU time."""
 
@@ -69,16 +81,20 @@ class Mover:
             if self._watch is not None:
                 self._watch(True)
             for activity in self._activities:
-                activity.start()
+                activity.moving += 1
+                if activity.moving == 1:
+                    activity.begin()
 
     def stop(self) -> None:
         if self._moving:
             self._moving = False
-            self.stopped_at = trio.current_time()
+            self.stopped_at = next(_stops)
             if self._watch is not None:
                 self._watch(False)
             for activity in self._activities:
-                activity.stop()
+                activity.moving -= 1
+                if not activity.moving:
+                    activity.end()
 
     @property
     def moving(self) -> bool:

@@ -25,7 +25,9 @@ class Reply(Signal, Generic[T]):
     __slots__ = ("_error", "_value")
 
     def __init__(self) -> None:
-        super().__init__()
+        # Not by `super().__init__`: every pass of every guest has a reply.
+        self._set = False
+        self._waiters = []
         self._error: PieError | None = None
 
     def answer(self, value: T) -> None:

@@ -8,12 +8,24 @@ level-triggered; a `Deadline` is ready from a point of Trio's clock on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 import trio
 from trio.lowlevel import Abort, Task
+
+
+class _Nothing:
+    """The outcome None, used again and again: Trio's own are made for one use."""
+
+    __slots__ = ()
+
+    def unwrap(self) -> None:
+        pass
+
+
+_NOTHING: Any = _Nothing()
 
 
 @attrs.define(eq=False)
@@ -26,24 +38,46 @@ class Waiter:
 
     woken: Callable[[], None] | None = None
     _task: Task | None = None
+    _parked: bool = False
 
     def wake(self) -> None:
         """Let the parked task run again; does nothing if it is not parked."""
-        task = self._task
-        if task is None:
+        if not self._parked:
             return
-        self._task = None
+        self._parked = False
         if self.woken is not None:
             self.woken()
-        trio.lowlevel.reschedule(task)
+        assert self._task is not None
+        trio.lowlevel.reschedule(self._task, _NOTHING)
 
     async def park(self) -> None:
         """Sleep until `wake` is called or the task is cancelled."""
         self._task = trio.lowlevel.current_task()
+        self._parked = True
         await trio.lowlevel.wait_task_rescheduled(self._abort)
 
+    def wait(self, pollables: Sequence[Pollable]) -> Coroutine[Any, Any, None]:
+        """What to await until one of `pollables`, none of which is ready now, may be."""
+        if len(pollables) == 1:
+            (pollable,) = pollables
+            if isinstance(pollable, Signal):
+                return self._wait_for(pollable)
+        return wait_any(pollables, self)
+
+    async def _wait_for(self, signal: Signal) -> None:
+        """The common case, at half the cost."""
+        signal.add(self)
+        if self._task is None:
+            self._task = trio.lowlevel.current_task()
+        self._parked = True
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        except BaseException:
+            signal.discard(self)  # one that is set has forgotten its waiters
+            raise
+
     def _abort(self, _: object) -> Abort:
-        self._task = None
+        self._parked = False
         return Abort.SUCCEEDED
 
 
@@ -101,7 +135,7 @@ async def wait_any(pollables: Sequence[Pollable], waiter: Waiter | None = None) 
             return
     waiter = waiter or Waiter()
     if len(pollables) == 1 and isinstance(pollables[0], Signal):
-        await _wait_one(pollables[0], waiter)
+        await waiter.wait(pollables)
         return
     signals = [p for p in pollables if isinstance(p, Signal)]
     at = min((p.at for p in pollables if isinstance(p, Deadline)), default=math.inf)
@@ -118,12 +152,3 @@ async def wait_any(pollables: Sequence[Pollable], waiter: Waiter | None = None) 
     finally:
         for signal in signals:
             signal.discard(waiter)
-
-
-async def _wait_one(signal: Signal, waiter: Waiter) -> None:
-    """The common case, at two thirds of the cost."""
-    signal.add(waiter)
-    try:
-        await waiter.park()
-    finally:
-        signal.discard(waiter)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable
-from ctypes import c_bool, c_char_p, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import c_bool, c_char, c_char_p, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
 from typing import Any
 
 from wasmtime import Config, Engine, WasmtimeError
@@ -85,21 +85,23 @@ new_flags = _bind(_held, _COMPONENT + "valflags_new_uninit", None, _P, c_size_t)
 new_bytes = _bind(_held, "wasm_byte_vec_new", None, _P, c_size_t, c_char_p)
 _host_new = _bind(_held, _COMPONENT + "resource_host_new", _P, c_bool, c_uint32, c_uint32)
 _host_rep = _bind(_held, _COMPONENT + "resource_host_rep", c_uint32, _P)
-_host_delete = _bind(_held, _COMPONENT + "resource_host_delete", None, _P)
-_host_to_any = _bind(_held, _COMPONENT + "resource_host_to_any", _P, _P, _P, _P)
-_any_to_host = _bind(_held, _COMPONENT + "resource_any_to_host", _P, _P, _P, _P)
+host_delete = _bind(_held, _COMPONENT + "resource_host_delete", None, _P)
+host_to_any = _bind(_held, _COMPONENT + "resource_host_to_any", _P, _P, _P, _P)
+any_to_host = _bind(_held, _COMPONENT + "resource_any_to_host", _P, _P, _P, _P)
 
 MEM: memoryview = memoryview((ctypes.c_ubyte * (1 << 47)).from_address(0)).cast("B")
+U32, U64 = MEM.cast("I"), MEM.cast("Q")
+"""`MEM` as numbers, indexed by address / 4 and address / 8: the quickest way to one of them."""
 read_word = struct.Struct("<Q").unpack_from
 read_pair = struct.Struct("<QQ").unpack_from
 read_triple = struct.Struct("<QQQ").unpack_from
 _read_u32 = struct.Struct("<I").unpack_from
 write_word = struct.Struct("<Q").pack_into
 _write_u32 = struct.Struct("<I").pack_into
-_write_continuation = struct.Struct("<QQQ").pack_into
+write_continuation = struct.Struct("<QQQ").pack_into
 
-_slot = c_void_p()
-_SLOT = ctypes.addressof(_slot)
+slot = c_void_p()
+SLOT = ctypes.addressof(slot)
 """Where a C function leaves the one pointer it returns through an argument."""
 
 
@@ -118,7 +120,8 @@ def take_error(pointer: int) -> str:
     return text
 
 
-def _check(pointer: int | None) -> None:
+def check(pointer: int | None) -> None:
+    """Raise the error that a C function returned, if it did."""
     if pointer:
         raise RuntimeError(f"wasmtime: {take_error(pointer)}")
 
@@ -135,7 +138,7 @@ class Cells:
     __slots__ = ("_memory", "address")
 
     def __init__(self, count: int = 1) -> None:
-        self._memory = ctypes.create_string_buffer(CELL * count)
+        self._memory = (c_char * (CELL * count))()
         self.address = ctypes.addressof(self._memory)
 
 
@@ -160,10 +163,10 @@ functions of the API serve."""
 
 
 def _new_handle_in_place(context: int, rep: int, kind: int) -> int:
-    _write_u32(MEM, _REP, rep)
-    _write_u32(MEM, _KIND, kind)
-    _check(_host_to_any(context, _HOST, _SLOT))
-    handle: int = read_word(MEM, _SLOT)[0]
+    U32[REP_AT >> 2] = rep
+    U32[KIND_AT >> 2] = kind
+    check(host_to_any(context, HOST, SLOT))
+    handle: int = slot.value  # type: ignore[assignment]  # set when there is no error
     return handle
 
 
@@ -171,72 +174,61 @@ def new_handle_by_calls(context: int, rep: int, kind: int) -> int:
     """An owned handle with the representation `rep` of our resource type number `kind`."""
     host = _host_new(True, rep, kind)
     try:
-        _check(_host_to_any(context, host, _SLOT))
+        check(host_to_any(context, host, SLOT))
     finally:
-        _host_delete(host)
-    handle: int = read_word(MEM, _SLOT)[0]
+        host_delete(host)
+    handle: int = slot.value  # type: ignore[assignment]  # set when there is no error
     return handle
 
 
 def _take_rep_in_place(context: int, handle: int) -> int:
-    error = _any_to_host(context, handle, _SLOT)
+    error = any_to_host(context, handle, SLOT)
     if error:
-        _check(error)
-    host = read_word(MEM, _SLOT)[0]
-    rep: int = _read_u32(MEM, host + _REP_OFFSET)[0]
-    _host_delete(host)
+        check(error)
+    host: int = slot.value  # type: ignore[assignment]  # set when there is no error
+    rep: int = U32[host + REP_OFFSET >> 2]
+    host_delete(host)
     return rep
 
 
 def take_rep_by_calls(context: int, handle: int) -> int:
     """The representation behind a handle that a guest passed; a borrow is given back."""
-    _check(_any_to_host(context, handle, _SLOT))
-    host = read_word(MEM, _SLOT)[0]
+    check(any_to_host(context, handle, SLOT))
+    host = slot.value
     rep: int = _host_rep(host)
-    _host_delete(host)
+    host_delete(host)
     return rep
 
 
 if LAYOUT is None:
     new_handle, take_rep = new_handle_by_calls, take_rep_by_calls
 else:
-    _HOST, _REP_OFFSET, _kind_offset = LAYOUT
-    _REP, _KIND = _HOST + _REP_OFFSET, _HOST + _kind_offset
+    HOST, REP_OFFSET, _kind_offset = LAYOUT
+    REP_AT, KIND_AT = HOST + REP_OFFSET, HOST + _kind_offset
     new_handle, take_rep = _new_handle_in_place, _take_rep_in_place
 
 
 # Host functions
 
-_CONTINUE = ctypes.cast(_libc.strlen, c_void_p).value
+CONTINUE = ctypes.cast(_libc.strlen, c_void_p).value
 """`strlen` as continuation: a pending call's flag is the empty string, a finished one's is not,
 so that wasmtime can ask without entering Python."""
 
 
 class Flag:
-    """Says whether a suspended host call has its results."""
+    """The byte at `address` says whether a suspended host call has its results: 0 or 1."""
 
     __slots__ = ("_bytes", "address")
 
-    def __init__(self, *, done: bool = False) -> None:
-        self._bytes = ctypes.create_string_buffer(b"\x01" if done else b"", 2)
+    def __init__(self) -> None:
+        self._bytes = (c_char * 2)()
         self.address = ctypes.addressof(self._bytes)
 
-    def pending(self, continuation: int) -> None:
-        """Tell wasmtime that the call now running in a callback is not done yet."""
-        MEM[self.address] = 0
-        _write_continuation(MEM, continuation, _CONTINUE, self.address, 0)
 
-    def done(self) -> None:
-        """The results are written: the next poll of the future resumes the guest."""
-        MEM[self.address] = 1
-
-
-_done = Flag(done=True)
-
-
-def finish(continuation: int) -> None:
-    """Tell wasmtime that the call now running in a callback is done."""
-    _write_continuation(MEM, continuation, _CONTINUE, _done.address, 0)
+_done = Flag()
+DONE = _done.address
+"""The flag of every call that is done when its callback returns."""
+MEM[DONE] = 1
 
 
 # C callers pass all arguments in registers or in order on the stack, so a callback may declare
@@ -268,14 +260,14 @@ def add_function(instance: Any, name: str, callback: Any, *, suspends: bool) -> 
     """Define a function of a linker's instance."""
     add = _add_func_async if suspends else _add_func
     text = name.encode()
-    _check(add(address(instance), text, len(text), ctypes.cast(callback, c_void_p), None, None))
+    check(add(address(instance), text, len(text), ctypes.cast(callback, c_void_p), None, None))
 
 
 def add_resource(instance: Any, name: str, kind: Any, callback: Any) -> None:
     """Define a resource type; `kind` must be alive until this returns, or linking aborts."""
     text = name.encode()
     pointer = ctypes.cast(callback, c_void_p)
-    _check(_add_resource(address(instance), text, len(text), address(kind), pointer, None, None))
+    check(_add_resource(address(instance), text, len(text), address(kind), pointer, None, None))
 
 
 # Engines, stores and calls
@@ -297,9 +289,11 @@ def new_engine(*, fuel: bool) -> Engine:
 class Store:
     """The state of one guest. `delete` it after its futures."""
 
-    __slots__ = ("_engine", "_pointer", "context")
+    __slots__ = ("_engine", "_pointer", "context", "renewed")
 
     def __init__(self, engine: Any, memory_bytes: int) -> None:
+        self.renewed = -1
+        """The tick in which the guest last began a fresh slice."""
         self._engine = engine  # must outlive the store
         self._pointer: int | None = _store_new(address(engine), None, None)
         self.context: int = _store_context(self._pointer)
@@ -312,8 +306,8 @@ class Store:
         _epoch_yield(self.context, 1)
 
     def yield_every(self, fuel: int) -> None:
-        _check(_set_fuel(self.context, (1 << 64) - 1))
-        _check(_fuel_yield(self.context, fuel))
+        check(_set_fuel(self.context, (1 << 64) - 1))
+        check(_fuel_yield(self.context, fuel))
 
     def yield_at_once(self, *, fuel: bool) -> None:
         """Stop before the first instruction."""

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 import trio
 
 from pie.errors import GuestError, LimitExceeded
-from pie.signals import Pollable, Waiter, wait_any
+from pie.signals import Pollable, Waiter
 
 from . import _capi, traps
-from .calls import GUESTS, GuestState, Suspended
+from .calls import GUESTS, GuestState
 from .host import Err, Ok, Wait
 from .instance import Instance
 from .program import Program
@@ -100,38 +100,66 @@ class Guest:
             self._held_bytes -= traps.writable_bytes() + _capi.STACK_BYTES
 
     async def _drive(self, call: _capi.Call) -> None:
-        """Run `call` to its end. A store can run one call at a time only."""
+        """Run `call` to its end. A store can run one call at a time only.
+
+        Waiting for pollables is written out here: each coroutine between Trio and the guest
+        costs every resumption.
+        """
         assert self._call is None, "a guest is run once"
         self._call = call
+        state, handles, waiter = self._state, self._state.handles, self._waiter
+        poll = _capi.poll_future if self._instance.limits.cpu_seconds is None else self._timed_poll
         async with self._cpu:
-            done = self._poll(call)
-        while not done:
-            suspended, self._state.suspended = self._state.suspended, None
+            done = poll(call.future)
+        while True:
+            if handles.dropped:
+                handles.release()
+            if done:
+                break
+            suspended, state.suspended = state.suspended, None
             if suspended is None:
                 await self._preempted()
                 async with self._cpu:
-                    done = self._poll(call)
+                    done = poll(call.future)
+                continue
+            if type(suspended) is Wait:
+                pollables, waited = suspended.pollables, False
+                while not _any_ready(pollables):
+                    self._instance.mover.stop()
+                    await waiter.wait(pollables)
+                    waited = True
+                if waited:
+                    self._preemption.renew(self._store)
+                    self._slice_begun = False
+                value = suspended.result and suspended.result()
+            elif state.late.slices is None or not isinstance(suspended, list | tuple):
+                value = await self._suspend(suspended)
             else:
-                await self._answer(suspended)
-                done = self._poll(call)
+                value = suspended
+            if state.late.slices is not None:
+                for _ in state.late.slices(state.results, value, handles):
+                    await trio.lowlevel.checkpoint()
+            elif state.late.write is not None:
+                state.late.write(state.results, value, handles)
+            _capi.MEM[state.flag.address] = 1
+            done = poll(call.future)
         error = call.take_error()
         call.delete()
         self._call = None
         if error is not None:
             self._fail(error)
 
-    def _poll(self, call: _capi.Call) -> bool:
+    def _timed_poll(self, future: int | None) -> bool:
         limit = self._instance.limits.cpu_seconds
-        began = 0.0 if limit is None else time.thread_time()
-        done: bool = _capi.poll_future(call.future)
-        self._state.handles.release()
-        if limit is not None:
-            self._cpu_seconds += time.thread_time() - began
-            if self._cpu_seconds > limit and not done:
-                raise LimitExceeded(
-                    f"the program has used {self._cpu_seconds:.3g} s of processor time, "
-                    f"the limit is {limit:g} s (cpu_seconds)"
-                )
+        assert limit is not None
+        began = time.thread_time()
+        done: bool = _capi.poll_future(future)
+        self._cpu_seconds += time.thread_time() - began
+        if self._cpu_seconds > limit and not done:
+            raise LimitExceeded(
+                f"the program has used {self._cpu_seconds:.3g} s of processor time, "
+                f"the limit is {limit:g} s (cpu_seconds)"
+            )
         return done
 
     def _fail(self, text: str) -> None:
@@ -148,32 +176,6 @@ class Guest:
         # The first slice after a wait is a partial one: only the next is held against the guest.
         self._slice_begun = True
         await self._preemption.charge()
-
-    async def _answer(self, suspended: Suspended) -> None:
-        """Find the value that the guest waits for and write it where wasmtime expects it."""
-        value = suspended.value
-        if isinstance(value, Wait):
-            value = await self._wait(value)
-        elif suspended.slices is None or not isinstance(value, list | tuple):
-            value = await self._suspend(value)
-        state = self._state
-        if suspended.slices is not None:
-            for _ in suspended.slices(suspended.results, value, state.handles):
-                await trio.lowlevel.checkpoint()
-        elif suspended.write is not None:
-            suspended.write(suspended.results, value, state.handles)
-        state.flag.done()
-
-    async def _wait(self, wait: Wait) -> Any:
-        waited = False
-        while not _any_ready(wait.pollables):
-            self._instance.mover.stop()
-            await wait_any(wait.pollables, self._waiter)
-            waited = True
-        if waited:
-            self._preemption.renew(self._store)
-            self._slice_begun = False
-        return wait.result and wait.result()
 
     async def _suspend(self, coroutine: Any) -> Any:
         # No fresh slice here: a coroutine may end without waiting, and a guest that calls such
@@ -192,6 +194,6 @@ def _any_ready(pollables: Sequence[Pollable]) -> bool:
     return False
 
 
-def _abandon(suspended: Suspended | None) -> None:
-    if suspended is not None and hasattr(suspended.value, "close"):
-        suspended.value.close()
+def _abandon(suspended: Any) -> None:
+    if hasattr(suspended, "close"):
+        suspended.close()

@@ -40,7 +40,7 @@ class Err(Generic[E]):
     value: E = None  # type: ignore[assignment]  # result<T> has no error value
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Wait:
     """Suspend the guest until one of `pollables` is ready; `result` then makes the value."""
 

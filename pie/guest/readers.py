@@ -62,16 +62,28 @@ def _bytes_reader(cell: int, handles: Handles) -> bytes:
 
 
 def _numbers_reader(character: str) -> Reader:
-    first, step = 8 // struct.calcsize(character), CELL // struct.calcsize(character)
+    read_list = _list_of_numbers(character)
+    return lambda cell, handles: read_list(*read_pair(MEM, cell + 8))
 
-    def read(cell: int, handles: Handles) -> list[Any]:
-        size, at = read_pair(MEM, cell + 8)
+
+def _list_of_numbers(character: str) -> Callable[[int, int], list[Any]]:
+    width = struct.calcsize(character)
+    first, step = 8 // width, CELL // width
+    unpack = struct.Struct(f"<8x{character}").unpack_from
+
+    def read(size: int, at: int) -> list[Any]:
+        if size == 1:
+            return [*unpack(MEM, at)]
         if not size:
             return []
         numbers: list[Any] = MEM[at : at + size * CELL].cast(character)[first::step].tolist()  # type: ignore[call-overload]
         return numbers
 
     return read
+
+
+read_u32_list = _list_of_numbers("I")
+"""The numbers of a `list<u32>` of so many cells at an address."""
 
 
 def _tuple_reader(kind: Any) -> Reader:

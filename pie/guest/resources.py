@@ -23,8 +23,9 @@ class Handles:
     table: dict[int, Any] = attrs.field(factory=dict)
     given: list[Any] = attrs.field(factory=list)
     """What the running host call was given: ours to close until that call has succeeded."""
+    dropped: list[Any] = attrs.field(factory=list)
+    """What the guest has let go and `release` is to close."""
     _last: int = 0
-    _dropped: list[Any] = attrs.field(factory=list)
 
     def add(self, value: object) -> int:
         """The representation number of a new handle to `value`."""
@@ -33,9 +34,9 @@ class Handles:
                 f"this guest may have at most {self.limit} live resource handles "
                 "(limits.max_handles)"
             )
-        self._last += 1
-        self.table[self._last] = value
-        return self._last
+        self._last = rep = self._last + 1
+        self.table[rep] = value
+        return rep
 
     def give(self, rep: int) -> Any:
         """The guest passes its handle to a host function, which is to own the object."""
@@ -43,22 +44,16 @@ class Handles:
         self.given.append(value)
         return value
 
-    def drop(self, rep: int) -> None:
-        """The guest has dropped its handle."""
-        value = self.table.pop(rep)
-        if hasattr(value, "close"):
-            self._dropped.append(value)
-
     def release(self) -> None:
         """Close what the guest has dropped, in that order."""
-        if self._dropped:
-            dropped, self._dropped = self._dropped, []
+        if self.dropped:
+            dropped, self.dropped = self.dropped, []
             _close_each(dropped)
 
     def release_all(self) -> None:
         """Close everything, the newest first; one that fails does not keep the others."""
-        left = [*self._dropped, *self.given, *reversed(self.table.values())]
-        self._dropped.clear()
+        left = [*self.dropped, *self.given, *reversed(self.table.values())]
+        self.dropped.clear()
         self.given.clear()
         self.table.clear()
         _close_each(left)

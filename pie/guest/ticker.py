@@ -15,6 +15,7 @@ class Ticker:
     """A thread that advances an engine's epoch every `seconds` while guests live."""
 
     def __init__(self, engine: Any, seconds: float) -> None:
+        self.ticks = 0
         self._engine, self._seconds = engine, seconds
         self._stop, self._wanted = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -38,3 +39,4 @@ class Ticker:
         engine = _capi.address(self._engine)
         while self._wanted.wait() and not self._stop.wait(self._seconds):
             _capi.increment_epoch(engine)
+            self.ticks += 1

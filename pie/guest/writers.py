@@ -14,15 +14,15 @@ from typing import Any
 import wasmtime.component as wit
 
 from . import _capi
-from ._capi import CELL, FIELD, MEM, read_word
+from ._capi import CELL, FIELD, MEM, U64, Cells, read_word
 from .host import Err, Ok
 from .resources import Handles
 from .values import PRIMITIVES, Resources, Writer, cases, padded
 
 _CHAR, _STRING, _LIST, _RECORD, _TUPLE, _VARIANT, _ENUM = 11, 12, 13, 14, 15, 16, 17
-_OPTION, _RESULT, _FLAGS, _RESOURCE = 18, 19, 20, 21
+OPTION, _RESULT, _FLAGS, RESOURCE = 18, 19, 20, 21
 
-_write_pointer = struct.Struct("<B7xQ16x").pack_into
+write_pointer = struct.Struct("<B7xQ16x").pack_into
 _write_result = struct.Struct("<B7xQQ8x").pack_into
 _write_char = struct.Struct("<B7xI20x").pack_into
 
@@ -109,13 +109,16 @@ def _numbers_writer(number: int, character: str) -> Writer:
     first, step = 8 // width, CELL // width
     kind = bytes((number,))
     items = "b" if character == "?" else character
+    pack = struct.Struct(f"<B7x{padded(character)[2:]}").pack_into
 
     def write(cell: int, value: Any, handles: Handles) -> None:
-        data = array(items, value)
-        size = len(data)
+        size = len(value)
         _capi.new_list(cell + 8, size)
-        if size:
-            at = read_word(MEM, cell + 16)[0]
+        if size == 1:
+            pack(MEM, U64[cell + 16 >> 3], number, value[0])
+        elif size:
+            data = array(items, value)
+            at = U64[cell + 16 >> 3]
             end = at + size * CELL
             MEM[at:end:CELL] = kind * size
             MEM[at:end].cast(items)[first::step] = memoryview(data)  # type: ignore[call-overload]
@@ -161,22 +164,33 @@ def _record_writer(kind: Any, resources: Resources) -> Writer:
 
 
 def _boxed(payload: Writer) -> Callable[[Any, Handles], int]:
-    """Puts a value into a cell of wasmtime's own and gives its address."""
+    """Puts a value into a cell of wasmtime's own and gives its address.
 
-    def box(value: Any, handles: Handles) -> int:
-        scratch = _capi.Cells()
-        payload(scratch.address, value, handles)
-        pointer: int = _capi.box_value(scratch.address)
+    It is built in one scratch cell per place in a type: types are no more recursive than calls
+    of one writer are, and nothing is written from two threads.
+    """
+
+    scratch = Cells()
+    address = scratch.address
+
+    def box(value: Any, handles: Handles, _alive: Cells = scratch) -> int:
+        payload(address, value, handles)
+        pointer: int = _capi.box_value(address)
         return pointer
 
     return box
 
 
 def _option_writer(kind: Any, resources: Resources) -> Writer:
-    box = _boxed(writer(kind.payload, resources))
+    payload, scratch = writer(kind.payload, resources), Cells()
+    address, box = scratch.address, _capi.box_value
 
-    def write(cell: int, value: Any, handles: Handles) -> None:
-        _write_pointer(MEM, cell, _OPTION, 0 if value is None else box(value, handles))
+    def write(cell: int, value: Any, handles: Handles, _alive: Cells = scratch) -> None:
+        if value is None:
+            write_pointer(MEM, cell, OPTION, 0)
+        else:
+            payload(address, value, handles)
+            write_pointer(MEM, cell, OPTION, box(address))
 
     return write
 
@@ -232,7 +246,7 @@ def _own_writer(kind: Any, resources: Resources) -> Writer:
 
     def write(cell: int, value: Any, handles: Handles) -> None:
         handle = _capi.new_handle(handles.context, handles.add(value), number)
-        _write_pointer(MEM, cell, _RESOURCE, handle)
+        write_pointer(MEM, cell, RESOURCE, handle)
 
     return write
 

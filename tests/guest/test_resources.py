@@ -260,6 +260,7 @@ async def test_the_slow_way_to_make_and_read_handles_works_too(
 ) -> None:
     """It serves when the layout of wasmtime's handles is not the one we know."""
     assert _capi.LAYOUT is not None
+    monkeypatch.setattr(_capi, "LAYOUT", None)
     monkeypatch.setattr(_capi, "new_handle", _capi.new_handle_by_calls)
     monkeypatch.setattr(_capi, "take_rep", _capi.take_rep_by_calls)
     api, seen = things()

@@ -29,6 +29,12 @@ class PassBuilder:
     stored: list[tuple[int, Pointer]] = attrs.field(factory=list)
     adapter: Pointer | None = None
     noise_seed: int | None = None
+    sampled: int = 0
+    """Tokens asked for."""
+    ranked: int = 0
+    """Entries of distributions asked for."""
+    furthest: int = -1
+    """The greatest index of an output."""
     executed: bool = False
 
 
@@ -41,9 +47,10 @@ def freeze(instance: Instance, builder: PassBuilder) -> ForwardPass:
     if builder.adapter is not None:
         held = instance.holdings(builder.queue.service, ResourceKind.ADAPTER)
         check_held(held, [builder.adapter], "execute")
-    for index in [output.index for output in builder.outputs] + [i for i, _ in builder.stored]:
-        if index >= count:
-            raise GuestError(f"execute: output index {index} of a pass with {count} inputs (F3)")
+    if builder.furthest >= count:
+        raise GuestError(
+            f"execute: output index {builder.furthest} of a pass with {count} inputs (F3)"
+        )
     work = ForwardPass(
         inputs=tuple(builder.inputs),
         positions=tuple(builder.positions),
@@ -78,19 +85,19 @@ def _length(builder: PassBuilder, count: int) -> int:
 
 
 def _check_pages(instance: Instance, builder: PassBuilder, length: int, count: int) -> None:
-    held = instance.holdings(builder.queue.service, ResourceKind.KV_PAGE)
-    check_held(held, builder.pages, "execute")
-    if len(set(builder.pages)) == len(builder.pages):
+    pages = builder.pages
+    check_held(builder.queue.pages, pages, "execute")
+    if len(pages) == 1 or len(set(pages)) == len(pages):
         return
     first = (length - count) // builder.queue.service.info.page_size
-    listed = Counter(builder.pages)
-    for pointer in builder.pages[first:]:
+    listed = Counter(pages)
+    for pointer in pages[first:]:
         if listed[pointer] > 1:
             raise GuestError(f"execute: page {pointer} is written and listed twice (K2)")
 
 
 def _check_embeddings(instance: Instance, builder: PassBuilder) -> None:
-    used = [pointer for _, pointer in builder.stored]
+    used = [pointer for _, pointer in builder.stored] if builder.stored else []
     if min(builder.inputs) < 0:
         used += [Pointer(-1 - value) for value in builder.inputs if value < 0]
     if used:

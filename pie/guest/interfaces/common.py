@@ -61,6 +61,8 @@ class Queue:
     instance: Instance
     service: ModelService
     number: QueueId
+    pages: set[Pointer]
+    """The KV pages that the guest holds in the model."""
     priority: Priority = Priority.NORMAL
 
 
@@ -179,7 +181,8 @@ def create_queue(instance: Instance, model: Model) -> Queue:
     if number >= limit:
         raise LimitExceeded(f"create-queue: {limit} queues were made, the limit (max_queues)")
     instance.mover.uses(model.service.activity)
-    return Queue(instance, model.service, number)
+    pages = instance.holdings(model.service, ResourceKind.KV_PAGE)
+    return Queue(instance, model.service, number, pages)
 
 
 # ------------------------------------------------------------------------ queue

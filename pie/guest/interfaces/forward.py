@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import lru_cache
 
 import attrs
 
@@ -31,26 +31,35 @@ class PassResultHandle:
 
     instance: Instance
     reply: Reply[PassResult]
-    entries: dict[str, int]
-    """Of each kind, as counted against the guest's limit."""
+    tokens: int
+    """Entries that are counted against the guest's limit, until they are taken."""
+    distributions: int
 
-    def take(self, kind: str) -> list[Any] | None:
-        """The outputs of a kind, None while pending; raises what the pass failed with."""
+    def take_tokens(self) -> list[int] | None:
+        """None while pending; raises what the pass failed with."""
         if not self.reply.ready():
             return None
-        outputs: list[Any] = getattr(self.reply.take(), kind)
-        taken = outputs.copy()
-        outputs.clear()
-        self._let_go(kind)
+        result = self.reply.take()
+        taken = result.tokens.copy()
+        result.tokens.clear()
+        self.instance.result_entries -= self.tokens
+        self.tokens = 0
+        return taken
+
+    def take_distributions(self) -> list[tuple[list[int], list[float]]] | None:
+        """None while pending; raises what the pass failed with."""
+        if not self.reply.ready():
+            return None
+        result = self.reply.take()
+        taken = result.distributions.copy()
+        result.distributions.clear()
+        self.instance.result_entries -= self.distributions
+        self.distributions = 0
         return taken
 
     def close(self) -> None:
-        for kind in self.entries:
-            self._let_go(kind)
-
-    def _let_go(self, kind: str) -> None:
-        self.instance.result_entries -= self.entries[kind]
-        self.entries[kind] = 0
+        self.instance.result_entries -= self.tokens + self.distributions
+        self.tokens = self.distributions = 0
 
 
 @forward.function("create-forward-pass")
@@ -95,8 +104,11 @@ def _append_inputs(
         raise GuestError(
             f"{call}: max batch tokens exceeded: {total} inputs in the pass, the limit is {limit}"
         )
-    builder.inputs += inputs
-    builder.positions += positions
+    if builder.inputs:
+        builder.inputs += inputs
+        builder.positions += positions
+    else:
+        builder.inputs, builder.positions = list(inputs), list(positions)
 
 
 @forward.function("attention-mask")
@@ -130,6 +142,7 @@ def output_embeddings(
         )
     _check_slots(instance, len(builder.stored) + len(indices), "output-embeddings")
     builder.stored += zip(indices, emb_ptrs, strict=True)
+    builder.furthest = max(builder.furthest, max(indices, default=-1))
 
 
 @forward.function("output-distributions")
@@ -148,6 +161,8 @@ def output_distributions(
         raise GuestError(f"output-distributions: {k} entries asked, the limit is {limit} (S2)")
     _check_slots(instance, len(builder.outputs) + len(indices), "output-distributions")
     builder.outputs += [Rank(index, temperature, k) for index in indices]
+    builder.ranked += k * len(indices)
+    builder.furthest = max(builder.furthest, max(indices, default=-1))
 
 
 @forward.function("output-tokens")
@@ -209,6 +224,10 @@ def _check_temperature(temperature: float, call: str) -> None:
         raise GuestError(f"{call}: temperature {temperature} is not finite and >= 0 (S1)")
 
 
+_slot = lru_cache(maxsize=4096)(Sample)
+"""Guests ask for the same few again and again."""
+
+
 def _sample(
     instance: Instance,
     builder: PassBuilder,
@@ -223,14 +242,26 @@ def _sample(
     """Append sampled slots, with the special values of S1 brought to their plain form."""
     _check_slots(instance, len(builder.outputs) + len(indices), call)
     _check_temperature(temperature, call)
+    if top_p != 1.0 or min_p:
+        temperature, top_p, min_p = _plain_filters(call, temperature, top_p, min_p)
+    if top_k >= builder.queue.service.info.vocabulary:
+        top_k = 0
+    for index in indices:
+        builder.outputs.append(_slot(index, temperature, top_k, top_p, min_p))
+        if index > builder.furthest:
+            builder.furthest = index
+    builder.sampled += len(indices)
+
+
+def _plain_filters(
+    call: str, temperature: float, top_p: float, min_p: float
+) -> tuple[float, float, float]:
     for name, value in (("top-p", top_p), ("min-p", min_p)):
         if not math.isfinite(value):
             raise GuestError(f"{call}: {name} {value} is not finite (S1)")
-    vocabulary = builder.queue.service.info.vocabulary
     if top_p <= 0 or min_p > 1:
         temperature = 0.0  # only the most probable token is left
-    slot = (temperature, top_k if top_k < vocabulary else 0, min(top_p, 1.0), max(min_p, 0.0))
-    builder.outputs += [Sample(index, *slot) for index in indices]
+    return temperature, min(top_p, 1.0), max(min_p, 0.0)
 
 
 # ---------------------------------------------------------------------- execute
@@ -266,14 +297,8 @@ def _room(instance: Instance) -> bool:
 def _submit(instance: Instance, builder: PassBuilder) -> PassResultHandle | None:
     # Only now, after waiting for room: another strand of a native guest may have freed its pages.
     work, queue = freeze(instance, builder), builder.queue
-    entries = {
-        "tokens": sum(isinstance(output, Sample) for output in work.outputs),
-        "distributions": sum(output.k for output in work.outputs if isinstance(output, Rank)),
-    }
-    total, limit = (
-        instance.result_entries + sum(entries.values()),
-        instance.limits.max_result_entries,
-    )
+    total = instance.result_entries + builder.sampled + builder.ranked
+    limit = instance.limits.max_result_entries
     if total > limit:
         raise LimitExceeded(
             f"execute: {total} tokens and distribution entries are asked for and not taken, "
@@ -286,7 +311,7 @@ def _submit(instance: Instance, builder: PassBuilder) -> PassResultHandle | None
     if not work.outputs:
         return None
     instance.result_entries = total
-    return PassResultHandle(instance, message.reply, entries)
+    return PassResultHandle(instance, message.reply, builder.sampled, builder.ranked)
 
 
 # ---------------------------------------------------------------------- results
@@ -299,11 +324,11 @@ def pollable(instance: Instance, result: PassResultHandle) -> Reply[PassResult]:
 
 @forward.function("[method]forward-pass-result.get-tokens")
 def get_tokens(instance: Instance, result: PassResultHandle) -> list[int] | None:
-    return result.take("tokens")
+    return result.take_tokens()
 
 
 @forward.function("[method]forward-pass-result.get-distributions")
 def get_distributions(
     instance: Instance, result: PassResultHandle
 ) -> list[tuple[list[int], list[float]]] | None:
-    return result.take("distributions")
+    return result.take_distributions()
