@@ -76,7 +76,7 @@ def _all() -> dict[str, Case]:
         for guests in (1, 100, 1_000, 10_000):
             if guests <= most:
                 quick = guests <= (100 if kind == "python" else 1_000)
-                cases[f"tokens/{kind}/{guests}"] = Case(_tokens(kind, guests), quick, 300)
+                cases[f"tokens/{kind}/{guests}"] = Case(_tokens(kind, guests), quick, 600)
     for context in (16, 256, 1024, 4096):
         cases[f"context/{context}"] = Case(_tokens("wat", 64, context), context in (16, 1024))
     cases["launch/cold/wat"] = Case(_plain(launch.cold, "wat"))
@@ -88,7 +88,7 @@ def _all() -> dict[str, Case]:
     cases["launch/bulk/python"] = Case(_plain(launch.bulk, "python", 100), quick=False)
     cases["memory/native/1000"] = Case(_plain(memory.idle, "native", 1_000), quick=False)
     cases["memory/wat/1000"] = Case(_plain(memory.idle, "wat", 1_000))
-    cases["memory/wat/10000"] = Case(_plain(memory.idle, "wat", 10_000), quick=False, seconds=300)
+    cases["memory/wat/10000"] = Case(_plain(memory.idle, "wat", 10_000), quick=False, seconds=600)
     cases["memory/python/100"] = Case(_plain(memory.idle, "python", 100))
     for requests in (10, 100, 1_000, 10_000):
         cases[f"planner/{requests}"] = Case(_planner(requests))
@@ -96,7 +96,7 @@ def _all() -> dict[str, Case]:
     for pages in (16, 256):
         cases[f"planner/1000 of {pages} pages"] = Case(_planner(1_000, pages), pages == 16)
     cases["profile/wat"] = Case(_profile("wat", 1_000))
-    cases["profile/python"] = Case(_profile("python", 1_000), quick=False, seconds=300)
+    cases["profile/python"] = Case(_profile("python", 1_000), quick=False, seconds=600)
     return cases
 
 

@@ -72,11 +72,14 @@ GOALS = (
         "ms",
         _figure("tokens/python/1000", "own_latency_ms_p95"),
     ),
-    Goal(
-        "a token at 10,000 WAT guests to one at 100",
-        1.3,
-        "x",
-        _ratio("tokens/wat/10000", "tokens/wat/100", "us_per_token"),
+    *(
+        Goal(
+            f"a token at 10,000 {kind} guests to one at 100",
+            1.3,
+            "x",
+            _ratio(f"tokens/{name}/10000", f"tokens/{name}/100", "us_per_token"),
+        )
+        for kind, name in (("WAT", "wat"), ("native", "native"))
     ),
     *(
         Goal(
