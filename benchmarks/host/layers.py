@@ -44,6 +44,7 @@ _PARTS = (
     (f"{_PIE}/actors/planner.py", "scheduler: plan"),
     (f"{_PIE}/actors/prediction.py", "scheduler: plan"),
     (f"{_PIE}/actors/dispatch.py", "scheduler: plan"),
+    (f"{_PIE}/actors/fairness.py", "scheduler: plan"),
     (f"{_PIE}/actors/packing.py", "scheduler: pack and unpack"),
     (f"{_PIE}/actors/executor.py", "executor"),
     (f"{_PIE}/actors/", SCHEDULER),

@@ -52,7 +52,7 @@ def test_a_run_writes_its_figures_units_and_goals(
 async def test_the_steady_state_is_measured_while_all_guests_run(kind: str) -> None:
     row = await tokens.measure(kind, 5, quick=True)
 
-    assert row["window_tokens"] >= 5 * 10
+    assert row["window_tokens"] >= 5 * 5
     assert row["mean_batch"] <= 5
     assert row["us_per_token"] > 0
 
