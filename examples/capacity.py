@@ -173,12 +173,12 @@ class Question:
         )
 
     def _start_seconds(self, agents: int) -> float:
-        """How long so many agents take to get going, at half the speed of reading prompts."""
+        """How long so many agents take to get going, at a quarter of the speed of reading."""
         tokens = agents * (
             sum(self.mix.prompt) / 2 + self.mix.turns * sum(self.mix.tool_result) / 4
         )
         rate = self.machine.flops * self.machine.flops_share / self.shape.flops_per_row
-        return self.seconds / 2 + 2 * tokens / rate
+        return self.seconds + 4 * tokens / rate
 
     def keeps_goal(self, row: Row) -> bool:
         return row.p99_ms <= self.goal_ms and row.first_p99_ms <= self.first_goal_ms
