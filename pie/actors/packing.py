@@ -124,7 +124,8 @@ class Packer:
         adapted = any(slot >= 0 for slot in self.adapters)
         seeds = self.noise_seeds if adapted else []
         uniform = np.zeros(len(self.sampled), dtype=np.float32)
-        uniform[np.array(self.drawn, dtype=np.intp)] = uniforms(self.draws)
+        if self.drawn:
+            uniform[self.drawn] = uniforms(self.draws)
         return Batch(
             tokens=ints(self.tokens),
             positions=ints(self.positions),
@@ -193,7 +194,7 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...
 
 
 def _fail_infinite(slots: list[Slot], finite: NDArray[np.bool_]) -> None:
-    if finite.all():
+    if not slots or finite.all():
         return
     for at in np.flatnonzero(~finite).tolist():
         pending, slot = slots[at]

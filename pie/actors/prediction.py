@@ -11,9 +11,16 @@ start of a batch depends (`dispatch.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import mul, truediv
+from typing import TypeAlias
+
 import attrs
-import numpy as np
-from numpy.typing import NDArray
+
+Vector: TypeAlias = Sequence[float]
+Matrix: TypeAlias = Sequence[Vector]
+"""Of four rows at most: plain floats, since a call of NumPy costs more than the arithmetic, and a
+step of a small batch hardly more than ten of them."""
 
 KEEP = 0.9
 """Weight that is left of a step after the next one like it: about the last ten count."""
@@ -25,39 +32,49 @@ SCALE = (1.0, 64.0, 64.0, 65536.0)
 CONFIDENCE = 1e-2
 """Weight of the prior, in steps."""
 
-_SCALE = np.array(SCALE)
+_SIZE = range(len(SCALE))
+
+
+def _prior_information() -> Matrix:
+    return [[CONFIDENCE * (row == column) for column in _SIZE] for row in _SIZE]
 
 
 @attrs.define(eq=False)
 class StepTime:
     """The running fit, of coefficients that are not negative."""
 
-    _information: NDArray[np.float64] = attrs.field(factory=lambda: np.eye(4) * CONFIDENCE)
-    _free: NDArray[np.float64] = attrs.field(factory=lambda: np.array(PRIOR) * _SCALE)
+    _information: Matrix = attrs.field(factory=_prior_information)
+    _free: Vector = attrs.field(factory=lambda: list(map(mul, PRIOR, SCALE)))
     """The best fit, negative coefficients allowed; per typical size."""
-    _fit: tuple[float, float, float, float] = PRIOR
+    _fit: tuple[float, ...] = PRIOR
 
     def learn(self, passes: int, rows: int, slots: int, seconds: float) -> None:
         """A step of `passes` passes with `rows` rows over `slots` KV slots took `seconds`."""
-        x = np.array((1.0, passes, rows - passes, slots)) / _SCALE
-        seen = self._information @ x
-        known = self._information - np.outer(seen, seen) * ((1 - KEEP) / (x @ seen))
-        self._information = known + np.outer(x, x)
-        error = seconds - x @ self._free
-        self._free = self._free + np.linalg.solve(self._information, x) * error
-        a, b, c, d = (self._bounded() / _SCALE).tolist()
-        self._fit = a, b, c, d
+        x = list(map(truediv, (1.0, passes, rows - passes, slots), SCALE))
+        seen = [_dot(row, x) for row in self._information]
+        forget = (1 - KEEP) / _dot(x, seen)
+        self._information = [
+            [info - forget * s * t + u * v for info, t, v in zip(row, seen, x, strict=True)]
+            for row, s, u in zip(self._information, seen, x, strict=True)
+        ]
+        error = seconds - _dot(x, self._free)
+        gain = _solved(self._information, x)
+        self._free = [old + g * error for old, g in zip(self._free, gain, strict=True)]
+        fit = self._free if min(self._free) >= 0 else self._bounded()
+        self._fit = tuple(map(truediv, fit, SCALE))
 
-    def _bounded(self) -> NDArray[np.float64]:
+    def _bounded(self) -> Vector:
         """The best fit without negative coefficients: those that would be are 0, the rest anew."""
-        fit, info = self._free, self._information
-        zero = fit < 0
-        while (fit < 0).any():
-            zero |= fit < 0
-            free = ~zero
-            moved = info[np.ix_(free, zero)] @ self._free[zero]
-            fit = np.zeros(4)
-            fit[free] = self._free[free] + np.linalg.solve(info[np.ix_(free, free)], moved)
+        fit, info = list(self._free), self._information
+        zero: set[int] = set()
+        while negative := {i for i in _SIZE if fit[i] < 0}:
+            zero |= negative
+            free = [i for i in _SIZE if i not in zero]
+            moved = [sum(info[i][j] * self._free[j] for j in zero) for i in free]
+            change = _solved([[info[i][j] for j in free] for i in free], moved)
+            fit = [0.0] * len(SCALE)
+            for i, more in zip(free, change, strict=True):
+                fit[i] = self._free[i] + more
         return fit
 
     @property
@@ -74,3 +91,23 @@ class StepTime:
         """Predicted duration of a step."""
         a, b, c, d = self._fit
         return a + b * passes + c * (rows - passes) + d * slots
+
+
+def _dot(left: Vector, right: Vector) -> float:
+    return float(sum(map(mul, left, right)))
+
+
+def _solved(matrix: Matrix, right: Vector) -> Vector:
+    """x of `matrix` x = `right`, by Gauss; the matrix is symmetric and positive definite, so no
+    row needs another's place.
+    """
+    rows = [[*row, value] for row, value in zip(matrix, right, strict=True)]
+    for at, row in enumerate(rows):
+        for below in range(at + 1, len(rows)):
+            factor = rows[below][at] / row[at]
+            rows[below] = [b - factor * a for a, b in zip(row, rows[below], strict=True)]
+    solution: list[float] = []
+    for at in reversed(range(len(rows))):
+        known = _dot(rows[at][at + 1 : -1], solution)
+        solution.insert(0, (rows[at][-1] - known) / rows[at][at])
+    return solution
