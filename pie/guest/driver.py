@@ -40,7 +40,7 @@ class Preemption(Protocol):
 
 
 class Guest:
-    """A program that runs for an instance. `run` it once, then `close` it, whatever happened."""
+    """A program that runs for an instance: `instantiate`, `run`, and `close`, whatever happened."""
 
     def __init__(
         self,
@@ -59,21 +59,26 @@ class Guest:
         self._state = GuestState(instance, handles)
         self._waiter = Waiter(woken=instance.mover.start)
         self._call: _capi.Call | None = None
+        self._exports: Any = None
         self._slice_begun = False
         self._cpu_seconds = 0.0
-        self._held_bytes = 0
         GUESTS[self._store.context] = self._state
 
+    async def instantiate(self) -> None:
+        """Give the program its memory and run what it starts with. Raises what `run` does."""
+        program = self._program
+        self._exports, call = _capi.instantiate(
+            self._store, program.linker_address, program.component_address
+        )
+        await self._drive(call)
+
     async def run(self) -> Ok[None] | Err[str]:
-        """Instantiate the program and call its `run`.
+        """Call `run` of the instantiated program.
 
         Raises GuestError for a trap, what a host function raised for everything else.
         """
-        store, program = self._store, self._program
-        instance, call = _capi.instantiate(store, program.linker_address, program.component_address)
-        await self._drive(call)
-        results = _capi.Cells()
-        await self._drive(_capi.call_export(store, instance, program.run, results))
+        program, results = self._program, _capi.Cells()
+        await self._drive(_capi.call_export(self._store, self._exports, program.run, results))
         try:
             result: Ok[None] | Err[str] = program.read_result(results.address, self._state.handles)
             return result
@@ -86,8 +91,12 @@ class Guest:
         The order matters: the stack is unwound before the store goes, and nothing of the guest
         runs any more when its handles are closed. Never waits, so it needs no shield.
         """
+        self._end()
+
+    def _end(self, *, measured: bool = False) -> int:
+        """Close it; the bytes of linear memory it held, if `measured`, which takes 0.1 ms."""
         if GUESTS.pop(self._store.context, None) is None:
-            return
+            return 0
         self._instance.mover.stop()
         if self._call is not None:
             self._call.delete()
@@ -95,9 +104,9 @@ class Guest:
         try:
             self._state.handles.release_all()
         finally:
-            self._held_bytes = traps.writable_bytes()
+            before = traps.writable_bytes() if measured else 0
             self._store.delete()
-            self._held_bytes -= traps.writable_bytes() + _capi.STACK_BYTES
+        return before - traps.writable_bytes() - _capi.STACK_BYTES if measured else 0
 
     async def _drive(self, call: _capi.Call) -> None:
         """Run `call` to its end. A store can run one call at a time only.
@@ -166,9 +175,8 @@ class Guest:
         cause, self._state.error = self._state.error, None
         if cause is not None:
             raise cause
-        self.close()
-        limit = self._instance.limits.memory_bytes
-        raise GuestError(traps.explain(text, self._held_bytes, limit))
+        held = self._end(measured=True)
+        raise GuestError(traps.explain(text, held, self._instance.limits.memory_bytes))
 
     async def _preempted(self) -> None:
         if self._slice_begun:

@@ -17,7 +17,8 @@ from pie.offload import inline
 from . import _capi
 from .host import HostInterface, Ok
 from .instance import Instance
-from .wasm import WasmHost, guests_possible
+from .mappings import guests_possible
+from .wasm import WasmHost
 
 DEPTH = 500
 """Python frames a host function may use: ten times what ours do."""
@@ -99,5 +100,5 @@ def _nested(depth: int) -> int:
 
 def _room() -> Finding:
     possible = guests_possible()
-    detail = f"{possible} guests fit under vm.max_map_count"
+    detail = f"{possible} small guests fit under vm.max_map_count"
     return Finding("room for guests", possible >= 1000, detail, needed=False)

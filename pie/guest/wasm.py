@@ -18,17 +18,13 @@ from .cache import Cache
 from .driver import Guest
 from .host import Err, HostInterface, Ok
 from .instance import Instance
+from .mappings import Mappings, count_mappings, guests_possible, most_mappings
 from .program import Program, prepare
 from .ticker import Ticker
 from .turns import Turns
 from .wasi import Exit, interfaces_of_wasi
 
-__all__ = ["Epochs", "Fuel", "Preemption", "Program", "WasmHost", "guests_possible"]
-
-_MAPPINGS_PER_GUEST = 7
-"""Memory mappings of a live Python guest, the most hungry kind measured."""
-_MAPPINGS_KEPT = 8192
-"""Left to the rest of the process: libraries, threads, models, allocator arenas."""
+__all__ = ["Epochs", "Fuel", "Preemption", "Program", "WasmHost"]
 
 
 @attrs.frozen
@@ -101,7 +97,8 @@ class WasmHost:
         """Offer `interfaces` and our part of WASI to guests.
 
         `cache` is a folder for compiled programs, created if needed. UsageError for one that
-        others can write to, and for more `max_guests` than this system has mappings for.
+        others can write to, and for more `max_guests` than this system has mappings for; without
+        it, there may be as many as fit (see `pie.guest.mappings`).
         """
         self._fuel = isinstance(preemption, Fuel)
         self._engine = _capi.new_engine(fuel=self._fuel)
@@ -120,8 +117,10 @@ class WasmHost:
         configuration = "fuel" if self._fuel else "epochs"
         self._cache = cache and Cache(cache, self._engine, configuration)
         self._offload = offload
-        self._max_guests = _checked_limit(max_guests)
+        _check_limit(max_guests)
+        self._max_guests = max_guests
         self._guests = 0
+        self._mappings = Mappings(offload, counted=count_mappings())
 
     @property
     def guests(self) -> int:
@@ -149,15 +148,14 @@ class WasmHost:
         be added, and unchanged what a host function raised. Nothing of the guest is left when
         this returns, raises or is cancelled.
         """
-        if self._guests >= self._max_guests:
-            raise UsageError(
-                f"{self._guests} guests run, and at most {self._max_guests} may: each needs up to "
-                f"{_MAPPINGS_PER_GUEST} memory mappings and vm.max_map_count is {_max_mappings()}"
-            )
+        if self._guests == self._max_guests:
+            raise UsageError(f"{self._guests} guests run, and at most so many may")
         self._guests += 1
         if self._ticker is not None:
             self._ticker.run()
         try:
+            if not self._mappings.room():
+                await self._mappings.make_sure()
             return await self._run(program, instance)
         finally:
             self._guests -= 1
@@ -167,7 +165,12 @@ class WasmHost:
     async def _run(self, program: Program, instance: Instance) -> Ok[None] | Err[str]:
         instance.mover.start()
         guest = Guest(self._engine, program, instance, self._preemption, self._cpu)
+        count = self._mappings.begin()
         try:
+            try:
+                await guest.instantiate()
+            finally:
+                self._mappings.complete()
             return await guest.run()
         except Exit as end:
             if end.success:
@@ -175,6 +178,7 @@ class WasmHost:
             raise
         finally:
             guest.close()
+            self._mappings.end(count)
 
     def close(self) -> None:
         """Stop the epoch thread. No guest may be alive."""
@@ -183,23 +187,9 @@ class WasmHost:
             self._ticker.close()
 
 
-def guests_possible() -> int:
-    """Guests that this system's limit on memory mappings leaves room for.
-
-    Past it mmap fails in the whole process, which nothing survives.
-    """
-    return max(0, _max_mappings() - _MAPPINGS_KEPT) // _MAPPINGS_PER_GUEST
-
-
-def _checked_limit(wanted: int | None) -> int:
-    possible = guests_possible()
-    if wanted is not None and wanted > possible:
+def _check_limit(wanted: int | None) -> None:
+    if wanted is not None and wanted > guests_possible():
         raise UsageError(
-            f"{wanted} guests are more than the {possible} that vm.max_map_count = "
-            f"{_max_mappings()} leaves room for"
+            f"{wanted} guests are more than the {guests_possible()} small ones that "
+            f"vm.max_map_count = {most_mappings()} leaves room for"
         )
-    return possible if wanted is None else wanted
-
-
-def _max_mappings() -> int:
-    return int(Path("/proc/sys/vm/max_map_count").read_text())
