@@ -17,6 +17,12 @@ from .prediction import StepTime
 
 LEAST = 8
 """Rows that the first long pass of a step gets in any case, so that it progresses."""
+FIRST = 64
+"""Rows to begin with. Rows are free as long as the accelerator waits for memory anyway, and dear
+after that; so the next step may have twice the rows of those before, not as many as a straight line
+through free ones has it."""
+KEEP = 0.9
+"""What is left, one step with long passes later, of how far was tried."""
 WEIGHT = 0.2
 """Of a step in the mean of how long the short passes take."""
 
@@ -38,12 +44,17 @@ class Allowance:
     slowdown: float
     _usual: float = 0.0
     """Running mean of what the short passes of a step alone were predicted to take."""
+    _tried: float = FIRST / 2
+    """Rows of long passes in the last steps that had any, the most, forgetting."""
     _left: float = math.inf
-    _given: bool = False
+    _given: int = 0
+    """Rows in this step."""
 
     def begin(self, shorts: Sequence[Piece], moving: int) -> None:
         """A step with these short passes, whose guests or others are moving."""
-        self._given = False
+        if self._given:
+            self._tried = max(self._given, KEEP * self._tried, FIRST / 2)
+        self._given = 0
         if shorts:
             rows = sum(piece.count for piece in shorts)
             alone = self.time.seconds(len(shorts), rows, sum(piece.slots for piece in shorts))
@@ -57,13 +68,15 @@ class Allowance:
 
     def rows(self, slots: int) -> int | None:
         """Rows that a long pass with `slots` KV slots may have; None: any number."""
-        if self._left == math.inf or not self.time.row_seconds:
+        if self._left == math.inf:
             return None
+        most = int(2 * self._tried) - self._given
         left = self._left - self.time.seconds(1, 1, slots) + self.time.overhead
-        rows = int(left / self.time.row_seconds)
-        return rows if rows >= LEAST or self._given else LEAST
+        if left < most * self.time.row_seconds:
+            most = int(left / self.time.row_seconds)
+        return most if most >= LEAST or self._given else LEAST
 
     def spend(self, piece: Piece) -> None:
         """A long pass got these rows."""
-        self._given = True
+        self._given += piece.count
         self._left -= self.time.seconds(1, piece.count, piece.slots) - self.time.overhead

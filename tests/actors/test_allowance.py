@@ -34,8 +34,16 @@ class Chunk:
     slots: int = 0
 
 
+def an_allowance(slowdown: float, fit: StepTime | None = None) -> Allowance:
+    """After a step in which a prompt of 1,000 was alone."""
+    allowance = Allowance(fit or a_fit(), slowdown)
+    allowance.begin([], moving=0)
+    allowance.spend(Chunk(1000))
+    return allowance
+
+
 def test_a_long_pass_may_lengthen_a_step_by_the_agreed_part() -> None:
-    allowance = Allowance(a_fit(), 1.8)
+    allowance = an_allowance(1.8)
     allowance.begin([Chunk()] * 40, moving=0)
     rows = allowance.rows(0)
 
@@ -44,7 +52,7 @@ def test_a_long_pass_may_lengthen_a_step_by_the_agreed_part() -> None:
 
 
 def test_several_long_passes_share_what_is_allowed() -> None:
-    allowance = Allowance(a_fit(), 1.8)
+    allowance = an_allowance(1.8)
     allowance.begin([Chunk()] * 40, moving=0)
     all_of_it = allowance.rows(0)
     allowance.spend(Chunk(count=100))
@@ -55,7 +63,7 @@ def test_several_long_passes_share_what_is_allowed() -> None:
 
 
 def test_alone_a_long_pass_may_have_any_number_of_rows() -> None:
-    allowance = Allowance(a_fit(), 1.8)
+    allowance = an_allowance(1.8)
     allowance.begin([], moving=0)
 
     assert allowance.rows(0) is None
@@ -63,7 +71,7 @@ def test_alone_a_long_pass_may_have_any_number_of_rows() -> None:
 
 def test_guests_on_their_way_count_like_those_in_the_last_steps() -> None:
     """The step without short passes must not be longer than one with them."""
-    allowance = Allowance(a_fit(), 1.8)
+    allowance = an_allowance(1.8)
     allowance.begin([Chunk()] * 40, moving=0)
     beside = allowance.rows(0)
     allowance.begin([], moving=40)
@@ -75,7 +83,7 @@ def test_guests_on_their_way_count_like_those_in_the_last_steps() -> None:
 
 
 def test_the_first_long_pass_progresses_however_little_is_allowed() -> None:
-    allowance = Allowance(a_fit(), 1.000001)
+    allowance = an_allowance(1.000001)
     allowance.begin([Chunk()], moving=0)
     first = allowance.rows(0)
     allowance.spend(Chunk(count=LEAST))
@@ -84,6 +92,22 @@ def test_the_first_long_pass_progresses_however_little_is_allowed() -> None:
     assert first == LEAST
     assert second is not None
     assert second <= 0
+
+
+def test_rows_that_seem_to_cost_nothing_are_doubled_at_most() -> None:
+    """On an accelerator that waits for memory, the first rows do cost nothing."""
+    fit = StepTime()
+    for rows in (8, 100, 8, 130) * 5:
+        fit.learn(8, rows, 0, OVERHEAD)
+    allowance = Allowance(fit, 1.8)
+    given = []
+    for _ in range(4):
+        allowance.begin([Chunk()] * 8, moving=0)
+        rows = allowance.rows(0) or 0
+        allowance.spend(Chunk(rows))
+        given.append(rows)
+
+    assert given == [64, 128, 256, 512]
 
 
 async def _decode(bench: Bench, number: int, tokens: int, times: list[float]) -> None:

@@ -1,0 +1,1 @@
+"""Rules for starting batches, against each other, in simulation."""

@@ -1,0 +1,54 @@
+"""The figures as Markdown tables, for people and for docs/scheduling.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .bounds import CASES, GUESTS, full
+from .workloads import Figures
+
+Results = Mapping[str, Mapping[str, Figures]]
+"""Workload -> rule -> figures."""
+HOST_COSTS = (10e-6, 25e-6, 50e-6, 65e-6, 100e-6, 150e-6)
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---", *["--:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def rules(results: Results, bounds: Mapping[str, tuple[float, float]]) -> str:
+    """A row for each rule; `bounds` are (best, ideal) throughputs of the looping guests."""
+    loops = list(bounds)
+    heads = ["", *(f"{name}: of the bound / of the ideal" for name in loops)]
+    heads += ["prompts: throughput of peak", "p99 / p50 between tokens"]
+    heads += ["tools: tokens/s", "p99 ms", "two users: fairness"]
+    peak = min(row.seconds for row in results["prompts"].values())
+    rows = []
+    for rule in results[loops[0]]:
+        row = [rule]
+        for name in loops:
+            best, ideal = bounds[name]
+            tokens = results[name][rule].throughput
+            row.append(f"{tokens / best:.1%} / {tokens / ideal:.1%}")
+        prompts, tools = results["prompts"][rule], results["tools"][rule]
+        row += [f"{peak / prompts.seconds:.1%}", f"{prompts.p99 / prompts.p50:.2f}"]
+        row += [f"{tools.throughput:,.0f}", f"{tools.p99 * 1e3:.1f}"]
+        row.append(f"{results['two users'][rule].fairness:.3f}")
+        rows.append(row)
+    return table(heads, rows)
+
+
+def possible() -> str:
+    """What the best rule reaches of the ideal loop, by machine and host cost."""
+    heads = [f"{GUESTS} guests, contexts as long as memory holds", "context", "ideal tokens/s"]
+    heads += [f"{cost * 1e6:.0f} µs" for cost in HOST_COSTS]
+    heads.append("90 % needs at most")
+    rows = []
+    for machine, shape in CASES:
+        bound = full(machine, shape)
+        row = [f"{machine.name}, {shape.name}", f"{bound.context:,}", f"{bound.ideal:,.0f}"]
+        row += [f"{bound.best(cost) / bound.ideal:.0%}" for cost in HOST_COSTS]
+        row.append(f"{bound.largest_host_seconds(0.9) * 1e6:.0f} µs")
+        rows.append(row)
+    return table(heads, rows)
