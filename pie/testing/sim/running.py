@@ -44,6 +44,8 @@ class World:
     offload: Offload
     limit_seconds: float
     """A run that takes longer is stuck."""
+    settle_seconds: float
+    """In which files and steps come to rest, when all guests have ended."""
 
 
 @attrs.define(eq=False)
@@ -159,7 +161,7 @@ class Run:
             launched = await engine.launch(NativeProgram(_release_all), user=user)
             async for _ in launched.outbox:
                 pass
-        await trio.sleep(1)
+        await trio.sleep(self.world.settle_seconds)
         self.watcher.check_empty(exports=False)
         assert await engine.instances() == [], "instances are left"
         moving = [service.activity.moving for service in engine.services]

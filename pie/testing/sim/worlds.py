@@ -41,6 +41,7 @@ def virtual_world(plan: Plan) -> World:
         program=_programs(FUEL, plan.scenario.has_components),
         offload=inline,
         limit_seconds=VIRTUAL_LIMIT,
+        settle_seconds=1.0,
     )
 
 
@@ -51,6 +52,7 @@ def real_world(plan: Plan) -> World:
         program=_programs(TICK, plan.scenario.has_components),
         offload=in_thread,
         limit_seconds=REAL_LIMIT,
+        settle_seconds=0.1,
     )
 
 
