@@ -57,11 +57,10 @@ from .persistence import Persistence, StateFolder
 from .planner import BatchPlanner, Chunk
 from .prediction import StepTime
 from .relocation import Relocation
+from .slices import SettleSlice
 
 TAKE_SLICE = 256
 """Messages handled before other tasks get a turn."""
-SETTLE_SLICE = 64
-"""Passes answered before other tasks get a turn: more was measured as loop latency."""
 
 
 @attrs.define(eq=False)
@@ -134,6 +133,7 @@ class Scheduler:
             Asks.ARRIVAL: (self._changed,),
         }[self._dispatch.asks]
         self._settled = Signal()
+        self._slice = SettleSlice()
         self._counters = Counters()
         self._persistence: Persistence | None = None
         if state is not None:
@@ -383,17 +383,22 @@ class Scheduler:
         self._settled.set()
 
     async def _settle(self, step: list[Chunk], lost: PieError | None) -> None:
-        for count, chunk in enumerate(step, 1):
+        left = self._slice.size
+        for chunk in step:
             work = chunk.work
             work.running = False
             work.remaining -= chunk.count
             work.error = work.error or lost
             if work.error is not None or chunk.last:
                 self._ledger.finish(work)
-            if count % SETTLE_SLICE == 0:
+            left -= 1
+            if left == 0:
                 sometimes("a step is answered in slices")
                 self._tell_answers()
+                began = trio.current_time()
                 await trio.lowlevel.checkpoint()
+                self._slice.took(trio.current_time() - began)
+                left = self._slice.size
         self._tell_answers()
         self._settled.set()
 
