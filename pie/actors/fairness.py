@@ -41,41 +41,42 @@ LEVELS = len(Priority)
 TOP = max(Priority)
 
 
-Line: TypeAlias = tuple[list[Any], ...]
-"""A heap for each level."""
-
-
-def _lines() -> Line:
-    return tuple([] for _ in range(LEVELS))
+Lines: TypeAlias = dict[int, list[Any]]
+"""A heap for each level that anything was ever at."""
 
 
 @attrs.define(eq=False)
-class _Party(Generic[T]):
-    """A user or an instance, and what of it is ready, in lines by level."""
+class _Instance:
+    """What an instance has had, and its passes in line."""
+
+    served: float
+    """Rows it has had, and where it began."""
+    lines: Lines = attrs.field(factory=dict)
+    """(sequence, pass)"""
+    in_line: int = 0
+    """Bits of the levels at which it stands in a line itself."""
+    waiting: int = 0
+
+
+@attrs.define(eq=False)
+class _User:
+    """What a user has had, and its instances in line."""
 
     number: int
     served: float
-    """Rows it has had, and where it began."""
-    now_served: float = 0.0
-    """Of a user: how much the instance that was served last had had before."""
-    instances: dict[InstanceId, _Party[T]] = attrs.field(factory=dict)
-    """Of a user."""
-    lines: Line = attrs.field(factory=_lines)
-    """Of a user, (served, first pass, instance); of an instance, (sequence, pass)."""
-    in_line: set[int] = attrs.field(factory=set)
-    """Levels at which it stands in a line itself."""
+    lines: Lines = attrs.field(factory=dict)
+    """(served, first pass, instance)"""
+    in_line: int = 0
     waiting: int = 0
+    now_served: float = 0.0
+    """How much the instance that was served last had had before."""
+    instances: dict[InstanceId, _Instance] = attrs.field(factory=dict)
     crowded: int = 64
     """With so many instances, those that have nothing to remember are forgotten."""
 
 
-@attrs.frozen(eq=False)
-class _Place(Generic[T]):
-    """Where a pass stands in line."""
-
-    level: int
-    user: _Party[T]
-    instance: _Party[T]
+Place: TypeAlias = tuple[int, _User, _Instance]
+"""Where a pass stands: its level, and who it counts for."""
 
 
 @attrs.define(eq=False)
@@ -84,9 +85,9 @@ class FairOrder(Generic[T]):
 
     user_of: Callable[[InstanceId], str]
     ageing_seconds: float
-    _users: dict[str, _Party[T]] = attrs.field(factory=dict)
-    _lines: Line = attrs.field(factory=_lines)
-    _places: dict[T, _Place[T]] = attrs.field(factory=dict)
+    _users: dict[str, _User] = attrs.field(factory=dict)
+    _lines: Lines = attrs.field(factory=dict)
+    _places: dict[T, Place] = attrs.field(factory=dict)
     """Where each pass is; entries of it in other lines are stale."""
     _ageing: list[tuple[float, int, T]] = attrs.field(factory=list)
     _now_served: float = 0.0
@@ -98,15 +99,14 @@ class FairOrder(Generic[T]):
             self._places.clear()
             self._ageing.clear()
             self._now_served = 0.0
-            for line in self._lines:
-                line.clear()
+            self._lines.clear()
 
     def offer(self, passes: Iterable[T], now: float) -> None:
         """These are ready; those that are known already stay where they are, or move up."""
         places = self._places
         for work in passes:
             place = places.get(work)
-            if place is None or work.priority > place.level:
+            if place is None or work.priority > place[0]:
                 self._insert(work, self._level(work, now), now)
 
     def discard(self, work: T) -> None:
@@ -150,7 +150,7 @@ class FairOrder(Generic[T]):
             _, _, work = heappop(ageing)
             place = self._places.get(work)
             if place is not None:
-                self._insert(work, max(place.level, self._level(work, now)), now)
+                self._insert(work, max(place[0], self._level(work, now)), now)
 
     def _insert(self, work: T, level: int, now: float) -> None:
         place = self._places.get(work)
@@ -160,15 +160,17 @@ class FairOrder(Generic[T]):
             user.waiting += 1
             instance.waiting += 1
         else:
-            user, instance = place.user, place.instance
-        self._places[work] = _Place(level, user, instance)
-        heappush(instance.lines[level], (work.sequence, work))
-        if level not in instance.in_line:
-            instance.in_line.add(level)
-            heappush(user.lines[level], (instance.served, work.sequence, instance))
-        if level not in user.in_line:
-            user.in_line.add(level)
-            heappush(self._lines[level], (user.served, user.number, user))
+            _, user, instance = place
+        self._places[work] = level, user, instance
+        heappush(instance.lines.setdefault(level, []), (work.sequence, work))
+        bit = 1 << level
+        if not instance.in_line & bit:
+            instance.in_line |= bit
+            line = user.lines.setdefault(level, [])
+            heappush(line, (instance.served, work.sequence, instance))
+        if not user.in_line & bit:
+            user.in_line |= bit
+            heappush(self._lines.setdefault(level, []), (user.served, user.number, user))
         if level < TOP:
             periods = int((now - work.submitted_at) / self.ageing_seconds) + 1
             due = work.submitted_at + periods * self.ageing_seconds
@@ -177,34 +179,34 @@ class FairOrder(Generic[T]):
     def _take_out(self, work: T) -> None:
         place = self._places.pop(work, None)
         if place is not None:
-            place.user.waiting -= 1
-            place.instance.waiting -= 1
+            place[1].waiting -= 1
+            place[2].waiting -= 1
 
     def _stands(self, work: T, level: int) -> bool:
         place = self._places.get(work)
-        return place is not None and place.level == level
+        return place is not None and place[0] == level
 
-    def _user(self, work: T) -> _Party[T]:
+    def _user(self, work: T) -> _User:
         name = self.user_of(work.instance)
         user = self._users.get(name)
         if user is None:
-            user = self._users[name] = _Party(len(self._users), self._now_served)
+            user = self._users[name] = _User(len(self._users), self._now_served)
         elif not user.waiting:
             user.served = max(user.served, self._now_served)
         return user
 
-    def _instance(self, user: _Party[T], work: T) -> _Party[T]:
+    def _instance(self, user: _User, work: T) -> _Instance:
         instance = user.instances.get(work.instance)
         if instance is None:
             if len(user.instances) >= user.crowded:
                 _forget(user)
-            instance = user.instances[work.instance] = _Party(work.instance, user.now_served)
+            instance = user.instances[work.instance] = _Instance(user.now_served)
         elif not instance.waiting:
             instance.served = max(instance.served, user.now_served)
         return instance
 
     def _pick(self, level: int) -> T | None:
-        line = self._lines[level]
+        line = self._lines.get(level)
         while line:
             served, number, user = line[0]
             if served < user.served:
@@ -215,10 +217,10 @@ class FairOrder(Generic[T]):
                 self._now_served = max(self._now_served, user.served)
                 return work
             heappop(line)
-            user.in_line.discard(level)
+            user.in_line &= ~(1 << level)
         return None
 
-    def _pick_of(self, user: _Party[T], level: int) -> T | None:
+    def _pick_of(self, user: _User, level: int) -> T | None:
         line = user.lines[level]
         while line:
             served, first, instance = line[0]
@@ -227,7 +229,7 @@ class FairOrder(Generic[T]):
                 heappop(passes)  # picked before, over, or lifted
             if not passes:
                 heappop(line)
-                instance.in_line.discard(level)
+                instance.in_line &= ~(1 << level)
             elif (instance.served, passes[0][0]) != (served, first):
                 heapreplace(line, (instance.served, passes[0][0], instance))
             else:
@@ -238,7 +240,7 @@ class FairOrder(Generic[T]):
         return None
 
 
-def _forget(user: _Party[T]) -> None:
+def _forget(user: _User) -> None:
     """Drop instances that would come back as they are."""
     user.instances = {
         number: instance
