@@ -62,6 +62,11 @@ from .slices import SettleSlice
 TAKE_SLICE = 256
 """Messages handled before other tasks get a turn."""
 
+UNREPEATABLE = (
+    "the step was lost and cannot be repeated: a pass takes an embedding slot that it stores to, "
+    "which may have happened"
+)
+
 
 @attrs.define(eq=False)
 class Counters:
@@ -368,7 +373,11 @@ class Scheduler:
             return False
         sometimes("a lost batch is repeated by instance")
         for part in parts.values():
-            await self._run_step(part)
+            if all(chunk.work.repeatable for chunk in part):
+                await self._run_step(part)
+            else:
+                sometimes("a lost step cannot be repeated")
+                await self._settle(part, PassFailed(UNREPEATABLE))
         return True
 
     async def _run_command(self, command: PendingCommand) -> None:

@@ -188,6 +188,15 @@ class PendingPass(Pending):
     def writes_slot(self, slot: Resource) -> bool:
         return any(self.embeddings[pointer] is slot for _, pointer in self.work.stored)
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether it gives the same once more when it has run and its results were lost: not if
+        it takes the vector of a slot that it stores to."""
+        if not self.work.stored or min(self.work.inputs) >= 0:
+            return True
+        taken = {self.embeddings[-1 - value] for value in self.work.inputs if value < 0}
+        return not any(self.writes_slot(slot) for slot in taken)
+
     def places(self) -> Mapping[Resource, Sequence[int]]:
         if self._places is None:
             self._places = _by_resource(

@@ -7,9 +7,9 @@ import trio
 
 from pie.batch import Batch, BatchResult
 from pie.errors import PassFailed
-from pie.ids import Priority, QueueId
+from pie.ids import Priority, QueueId, ResourceKind
 from pie.messages import EndInstance, ExportPointers, ReleaseExport, Synchronize
-from pie.testing import HashModel, SimulatedGpu
+from pie.testing import HashModel, LostBatch, SimulatedGpu
 
 from .scheduling import PAGE, a_pass, scheduler_bench, tokens_of
 
@@ -70,6 +70,22 @@ async def test_a_returned_instance_does_not_wait_for_a_page_that_it_holds_itself
         stats = await bench.stats()
 
     assert stats.pages_free == 2
+
+
+async def test_what_a_lost_step_may_have_changed_is_not_computed_from_again() -> None:
+    """A pass that takes a slot and stores to it gives something else the second time (F7)."""
+    gpu = SimulatedGpu(HashModel(), faults={1: LostBatch(written=True)})
+    async with scheduler_bench(gpu.runner, run=gpu) as bench:
+        me, other = bench.open(0), bench.open(1)
+        pages, others = await bench.allocate(me, 1), await bench.allocate(other, 1)
+        (slot,) = await bench.allocate(me, 1, ResourceKind.EMBEDDING)
+        await bench.submit(me, a_pass([1], pages, 1, stored=((0, slot),))).reply.wait()
+        update = bench.submit(me, a_pass([-1 - slot], pages, 2, stored=((0, slot),)))
+        beside = bench.submit(other, a_pass([1], others, 1))
+        with pytest.raises(PassFailed, match="cannot be repeated"):
+            await update.reply.wait()
+        assert await tokens_of(beside)
+        assert len(gpu.steps) == 3
 
 
 async def test_a_lost_batch_is_repeated_without_the_pass_that_loses_it() -> None:
