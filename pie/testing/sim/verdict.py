@@ -25,7 +25,7 @@ from .running import SHUT_DOWN, Run
 
 ProgramOf: TypeAlias = Callable[[GuestPlan], GuestProgram]
 
-FAILED = re.compile("fault|not finite|failed|is gone")
+FAILED = re.compile("fault|not finite|failed|is gone|cannot be repeated")
 """What the reason of an end that a failing device has caused says."""
 
 

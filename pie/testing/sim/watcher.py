@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from zlib import crc32
 
 import attrs
@@ -24,10 +24,12 @@ from pie.messages import (
     ImportPointers,
     ReleaseExport,
     SchedulerMessage,
+    Synchronize,
 )
 
 from .journal import Journal
 from .machine import Machine
+from .promises import Promises
 
 PATIENCE_STEPS = 20
 """Of the slowest step so far: so long may the oldest be passed over, beside ageing."""
@@ -49,6 +51,7 @@ class Watcher:
     _began: float = 0.0
     _slowest: float = 0.0
     finished_passes: int = 0
+    _promises: Promises = attrs.field(factory=Promises)
 
     def opened(self, ledger: Ledger, /) -> None:
         self._ledger = ledger
@@ -56,12 +59,17 @@ class Watcher:
     def took(self, message: SchedulerMessage, /) -> None:
         self.journal.note(_words(message))
         self._asked.append(message)
+        line: Iterable[Pending] = ()
+        if isinstance(message, Synchronize):
+            line = self._lines.get((message.instance, message.queue), ())
+        self._promises.took(message, line, self._ledger.table)
         self.check()
 
     def submitted(self, work: Pending, /) -> None:
         self._lines.setdefault((work.instance, work.queue), deque()).append(work)
         waits = sorted(other.sequence for other in (*work.after, *work.along))
         self.journal.note(f"submitted {_name(work)} behind {waits}")
+        self._promises.submitted(work)
         if isinstance(work, PendingPass) and work.copies:
             self.reached["a page to be copied on write"] += 1
 
@@ -69,6 +77,7 @@ class Watcher:
         parts = [(c.work.sequence, c.first, c.count) for c in step]
         self.journal.note(f"step {parts} batch {_digest(batch):08x}")
         self._began = trio.current_time()
+        self._promises.began(step)
         self._check_order(step)
         self._check_oldest(step)
         self.check()
@@ -77,6 +86,8 @@ class Watcher:
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         self._slowest = max(self._slowest, trio.current_time() - self._began)
         self.journal.note("step ended" if lost is None else f"step lost: {lost}")
+        if lost is not None:
+            self._promises.lost(step)
         if lost is not None:
             several = len({chunk.work.instance for chunk in step}) > 1
             self.reached["a lost batch of several" if several else "a lost batch"] += 1
@@ -90,6 +101,7 @@ class Watcher:
         else:
             self.reached[f"a pass that fails: {type(work.error).__name__}"] += 1
         line.remove(work)
+        self._promises.finished(work)
         self.finished_passes += 1
         error = "" if work.error is None else f": {work.error}"
         self.journal.note(f"finished {_name(work)} {_result(work)}{error}")
@@ -109,6 +121,7 @@ class Watcher:
     def check(self) -> None:
         """Pages add up, none is owned twice, reference counts equal referrers."""
         self._ledger.table.check(list(self._ledger.planner))
+        self._promises.check(self._ledger.table.room)
 
     def _check_order(self, step: Sequence[Chunk]) -> None:
         """First in, first out: whatever is before a chunk in its queue ends by this step."""

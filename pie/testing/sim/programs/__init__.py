@@ -6,7 +6,7 @@ argument, JSON with what `draw` chose for it.
 
 from __future__ import annotations
 
-from . import decoding, odd, sharing, talking
+from . import decoding, odd, ordering, sharing, talking
 from .program import Params, SimProgram
 from .wasm import WASM
 
@@ -17,6 +17,7 @@ PROGRAMS: dict[str, SimProgram] = {
         *sharing.PROGRAMS,
         *talking.PROGRAMS,
         *odd.PROGRAMS,
+        *ordering.PROGRAMS,
         *WASM,
     )
 }

@@ -116,13 +116,15 @@ async def importing(args: list[str]) -> None:
         if pages:
             await next_token(queue, [66], params["slot"] % (len(pages) * size), pages, size)
             await host.deallocate(queue, host.KV_PAGE, pages[::-1])
-        await inferlet.sleep(0.05)
+        await inferlet.sleep(params["pause"])
 
 
 def _draw_importing(random: Random, machine: Machine) -> Params:
+    often = random.random() < 0.5
     return {
         "name": random.randrange(2),
-        "times": random.randint(1, 4),
+        "times": random.randint(10, 40) if often else random.randint(1, 4),
+        "pause": 0.002 if often else 0.05,
         "slot": random.randrange(machine.slots),
     }
 
