@@ -77,11 +77,11 @@ class Run:
         """All of it. An AssertionError is a broken invariant."""
         began = trio.current_time()
         with self.watchdog.scope, trio.move_on_after(self.world.limit_seconds) as limit:
-            limit.shield = False
             await self._live()
         self.seconds = trio.current_time() - began
         if limit.cancelled_caught or self.watchdog.scope.cancelled_caught:
-            raise AssertionError(f"stuck: {self._left() or 'all guests have ended'}")
+            left = self._left() or "all guests have ended"
+            raise AssertionError(f"stuck: {left}; {self.watcher.state()}")
 
     def _left(self) -> str:
         left = [

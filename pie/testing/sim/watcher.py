@@ -164,6 +164,19 @@ class Watcher:
             {chunk.work.instance for chunk in step}
         )
 
+    def state(self) -> str:
+        """What is pending, and who waits for room."""
+        ledger = self._ledger
+        room = ledger.table.room
+        requests = [
+            f"{type(request).__name__} of instance {request.instance} for {request.wanted()}"
+            for kind in ledger.table.pools
+            for request in (room.first(kind), *room.behind_first(kind))
+            if request is not None
+        ]
+        pending = [_name(work) for work in ledger.planner]
+        return f"in line: {requests or 'nobody'}; pending: {pending or 'nothing'}"
+
     def check_empty(self, *, exports: bool) -> None:
         """Nothing is pending and nobody is left; `exports` may be."""
         left = [_name(work) for line in self._lines.values() for work in line]
