@@ -24,7 +24,17 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable
-from ctypes import c_bool, c_char, c_char_p, c_int64, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import (
+    c_bool,
+    c_char,
+    c_char_p,
+    c_int64,
+    c_size_t,
+    c_ubyte,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from typing import Any
 
 from wasmtime import Config, Engine, WasmtimeError
@@ -232,9 +242,11 @@ MEM[DONE] = 1
 
 
 # C callers pass all arguments in registers or in order on the stack, so a callback may declare
-# only those up to the last one it uses.
-_SYNC_PROTOTYPES = [ctypes.CFUNCTYPE(c_size_t, *[_P] * count) for count in range(7)]
-_ASYNC_PROTOTYPE = ctypes.CFUNCTYPE(None, *[_P] * 9)
+# only those up to the last one it uses. Those it does not use are declared as bytes, the lowest
+# of a register: small ints exist already, where a pointer would be an object made for nobody.
+_SYNC_ARGUMENTS = (c_ubyte, _P, c_ubyte, _P, c_ubyte, _P)
+_SYNC_PROTOTYPES = [ctypes.CFUNCTYPE(c_size_t, *_SYNC_ARGUMENTS[:count]) for count in range(7)]
+_ASYNC_PROTOTYPE = ctypes.CFUNCTYPE(None, c_ubyte, _P, c_ubyte, _P, c_ubyte, _P, c_ubyte, _P, _P)
 _DESTRUCTOR_PROTOTYPE = ctypes.CFUNCTYPE(c_size_t, _P, _P, c_uint32)
 
 
