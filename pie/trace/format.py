@@ -15,6 +15,9 @@ import attrs
 
 from pie.messages import ForwardPass, Rank
 
+from .guests import Guest
+from .ranges import ranges
+
 VERSION = 1
 """Of what replay needs of the file. A reader refuses any other."""
 
@@ -47,6 +50,7 @@ class PassRecord:
     Times are on Trio's clock, durations in seconds.
     """
 
+    guest: Guest
     op: int
     """Number of this request among all that guests have made of the engine, in their order."""
     instance: int
@@ -54,9 +58,9 @@ class PassRecord:
     at: float
     """Submitted."""
     tid: int
-    after: list[int]
+    after: Sequence[int]
     """Unfinished ones that it had to wait for, to keep the order of queues and data (`op`)."""
-    data: list[int]
+    data: Sequence[int]
     """Those of `after` whose results it reads."""
     waited: list[int]
     """Answers that the guest got since its request before this one (`op`): it may have needed
@@ -69,25 +73,6 @@ class PassRecord:
     """Number of the first batch that had a piece of it."""
     steps: int = 0
     """Batches that had one."""
-
-
-def ranges(numbers: Sequence[int]) -> list[int]:
-    """`numbers` as first, count, first, count, ... of what ascends by one."""
-    found: list[int] = []
-    following = -1
-    for number in numbers:
-        if number == following:
-            found[-1] += 1
-        else:
-            found += (number, 1)
-        following = number + 1
-    return found
-
-
-def from_ranges(pairs: Sequence[int]) -> list[int]:
-    """What `ranges` was given."""
-    starts = zip(pairs[::2], pairs[1::2], strict=True)
-    return [number for first, count in starts for number in range(first, first + count)]
 
 
 def _text(value: object) -> str:

@@ -48,7 +48,7 @@ class ModelTrace:
     def __init__(self, tracer: Recorder, index: int, pid: int, executor: int) -> None:
         self._tracer, self._index = tracer, index
         self._pid, self._executor = pid, executor
-        self._open: dict[Pending, tuple[Guest, PassRecord]] = {}
+        self._open: dict[Pending, PassRecord] = {}
         self._batches = 0
         self._began = 0.0
         self._sizes = (0, 0, 0)
@@ -92,21 +92,22 @@ class ModelTrace:
         now, tracer = trio.current_time(), self._tracer
         guest = tracer.guest(work.instance)
         op, waited, delay, think = tracer.request(guest, now)
-        after: list[int] = []
-        data: list[int] = []
+        after: Sequence[int] = ()
+        data: Sequence[int] = ()
         if work.after or work.along:
-            after = sorted({self._open[other][1].op for other in (*work.after, *work.along)})
-            data = sorted({self._open[other][1].op for other in work.data})
+            after = sorted({self._open[other].op for other in (*work.after, *work.along)})
+            data = sorted({self._open[other].op for other in work.data})
         tid = tracer.lane(guest, self._index, work.queue)
         record = PassRecord(
-            op, work.instance, work.queue, now, tid, after, data, waited, delay, think
+            guest, op, work.instance, work.queue, now, tid, after, data, waited, delay, think
         )
-        self._open[work] = guest, record
+        self._open[work] = record
         guest.in_flight[work] = None
 
     def finished(self, work: Pending, /) -> None:
         now, tracer = trio.current_time(), self._tracer
-        guest, record = self._open.pop(work)  # the instance may have gone
+        record = self._open.pop(work)
+        guest = record.guest  # the instance may have gone
         del guest.in_flight[work]
         guest.answers.append(record.op)
         guest.answered = now
@@ -116,7 +117,7 @@ class ModelTrace:
             return
         name, args = command_facts(work)
         args |= {"op": record.op, "model": self._index, "instance": record.instance}
-        args |= {"queue": record.queue, "after": record.after, "data": record.data}
+        args |= {"queue": record.queue, "after": [*record.after], "data": [*record.data]}
         args |= {"waited": record.waited, "delay": record.delay, "think": record.think}
         tracer.put((Kind.REQUEST, guest.pid, record.tid, record.at, now, name, args))
 
@@ -138,7 +139,7 @@ class ModelTrace:
         self._sizes = (batch.rows, len(step), int(batch.lengths.sum()))
         first = self._first = []
         for chunk in step:
-            record = self._open[chunk.work][1]
+            record = self._open[chunk.work]
             record.steps += 1
             if record.batch < 0:
                 record.batch = self._batches

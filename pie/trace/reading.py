@@ -11,7 +11,8 @@ import attrs
 
 from pie.errors import UsageError
 
-from .format import VERSION, from_ranges
+from .format import VERSION
+from .ranges import from_ranges
 
 
 @attrs.frozen

@@ -17,7 +17,7 @@ from pie.messages import (
     Synchronize,
 )
 
-from .format import ranges
+from .ranges import ranges
 
 Facts: TypeAlias = tuple[str, dict[str, Any]]
 """Name of a request, and its arguments."""

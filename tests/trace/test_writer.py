@@ -19,7 +19,8 @@ from pie.ids import EventCode
 from pie.offload import inline
 from pie.testing import SimulatedGpu, run_native
 from pie.trace import tracing
-from pie.trace.format import Kind, Lines, from_ranges, ranges
+from pie.trace.format import Kind, Lines
+from pie.trace.ranges import from_ranges, ranges
 from pie.trace.reading import read
 from pie.trace.writer import BACKLOG, CHUNK, writing
 

@@ -21,7 +21,7 @@ from pie.messages import (
     SubmitPass,
     Synchronize,
 )
-from pie.trace.format import from_ranges
+from pie.trace.ranges import from_ranges
 from pie.trace.reading import Request
 
 Pointers: TypeAlias = dict[tuple[int, ResourceKind], dict[int, Pointer]]
