@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -43,7 +44,16 @@ class Ran:
 
 
 @pytest.fixture
-def pie(capfd: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+def collector() -> Iterator[None]:
+    """Undo what `pie run` does to the collector of cycles of its process, which is ours here."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.fixture
+def pie(capfd: pytest.CaptureFixture[str], collector: None) -> Callable[..., Ran]:
     """Run a command line in this process."""
 
     def run(*arguments: str | Path) -> Ran:
