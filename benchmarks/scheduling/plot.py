@@ -37,18 +37,19 @@ def line_plot(title: str, x_title: str, x: Sequence[float], series: Series) -> s
         parts.append(_text(LEFT - 6, y + 4, f"{tenth * 10} %", anchor="end"))
     low = HEIGHT - BOTTOM + 16
     parts += [_text(across(value), low, f"{value:g}", anchor="middle") for value in x]
+    first = next(iter(series))
     lowest = 0.0
-    ends = sorted(series, key=lambda name: down(series[name][-1]))
-    for name in ends:
-        number = list(series).index(name)
-        colour, values = COLOURS[number % len(COLOURS)], series[name]
-        points = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in zip(x, values, strict=True))
-        dashes = ' stroke-dasharray="6 4"' if number == 0 else ""
-        parts.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
-        )
-        lowest = max(lowest + 15, down(values[-1]) + 4)
+    for name in sorted(series, key=lambda name: down(series[name][-1])):
+        lowest = max(lowest + 15, down(series[name][-1]) + 4)
+        colour = COLOURS[list(series).index(name)]
         parts.append(_text(WIDTH - RIGHT + 8, lowest, name, colour=colour))
+    for number, name in sorted(enumerate(series), reverse=True):  # the first on top
+        spots = zip(x, series[name], strict=True)
+        points = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in spots)
+        style = 'stroke-width="2" stroke-dasharray="6 4"' if name == first else 'stroke-width="2.5"'
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{COLOURS[number]}" {style}/>'
+        )
     return "\n".join([*parts, "</svg>", ""])
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from .bounds import CASES, GUESTS, full
 from .workloads import Figures
@@ -19,24 +20,31 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def rules(results: Results, bounds: Mapping[str, tuple[float, float]]) -> str:
     """A row for each rule; `bounds` are (best, ideal) throughputs of the looping guests."""
-    loops = list(bounds)
-    heads = ["", *(f"{name}: of the bound / of the ideal" for name in loops)]
+    heads = ["", *(f"{name}: of the bound / of the ideal" for name in bounds)]
     heads += ["prompts: throughput of peak", "p99 / p50 between tokens"]
     heads += ["tools: tokens/s", "p99 ms", "two users: fairness"]
     peak = min(row.seconds for row in results["prompts"].values())
     rows = []
-    for rule in results[loops[0]]:
+    for rule, prompts in results["prompts"].items():
         row = [rule]
-        for name in loops:
-            best, ideal = bounds[name]
-            tokens = results[name][rule].throughput
-            row.append(f"{tokens / best:.1%} / {tokens / ideal:.1%}")
-        prompts, tools = results["prompts"][rule], results["tools"][rule]
+        for name, (best, ideal) in bounds.items():
+            got = results[name].get(rule)
+            row.append(_or_dash(got, partial(_shares, best=best, ideal=ideal)))
         row += [f"{peak / prompts.seconds:.1%}", f"{prompts.p99 / prompts.p50:.2f}"]
-        row += [f"{tools.throughput:,.0f}", f"{tools.p99 * 1e3:.1f}"]
-        row.append(f"{results['two users'][rule].fairness:.3f}")
+        tools, users = results["tools"].get(rule), results["two users"].get(rule)
+        row.append(_or_dash(tools, lambda f: f"{f.throughput:,.0f}"))
+        row.append(_or_dash(tools, lambda f: f"{f.p99 * 1e3:.1f}"))
+        row.append(_or_dash(users, lambda f: f"{f.fairness:.3f}"))
         rows.append(row)
     return table(heads, rows)
+
+
+def _shares(got: Figures, *, best: float, ideal: float) -> str:
+    return f"{got.throughput / best:.1%} / {got.throughput / ideal:.1%}"
+
+
+def _or_dash(got: Figures | None, text: Callable[[Figures], str]) -> str:
+    return "–" if got is None else text(got)
 
 
 def possible() -> str:
