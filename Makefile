@@ -31,6 +31,7 @@ check: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.host
 	$(BIN)/python -m benchmarks.concurrent
+	$(BIN)/python -m benchmarks.scheduling
 
 clean:
 	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
