@@ -20,16 +20,16 @@ from trio.lowlevel import Task
 
 from pie.actors.supervisor import Supervisor
 from pie.config import EngineConfig
-from pie.engine import Engine, GuestProgram
+from pie.engine import Engine, GuestProgram, open_engine
 from pie.errors import UsageError
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import Fuel, WasmHost
 from pie.ids import EventCode, InstanceId
 from pie.messages import ClientItem, Event, Launched
-from pie.offload import inline
+from pie.offload import Offload, inline
 from pie.outbox import Outbox
 from pie.programs import WasmProgram
-from pie.testing import Outcome, SimulatedGpu, outcome_of, simulated_engine
+from pie.testing import Outcome, SimulatedGpu, outcome_of
 from pie.testing.determinism import run_simulated
 
 from .leaks import Made, everything_made
@@ -166,8 +166,13 @@ class Scenario:
     model: Callable[[], SimulatedGpu] = SimulatedGpu
     config: EngineConfig = attrs.field(factory=EngineConfig)
     on_disk: bool = False
+    prepare: Callable[[Path], Awaitable[None]] | None = None
+    """Fills the folder of one that is on disk, before anything counts."""
+    offload: Offload = inline
     needs: dict[str, frozenset[str]] = attrs.field(factory=dict)
     """Guest -> those without whom it may do otherwise or wait for ever."""
+    failing: frozenset[str] = frozenset()
+    """Guests that end with an exception."""
 
 
 @attrs.frozen
@@ -219,15 +224,23 @@ class Performance:
 
     async def run(self) -> Run:
         stage: Stage | None = None
-        with trio.fail_after(LONG), self.points.counting(), self._folder() as state:
-            config = attrs.evolve(self.scenario.config, state_path=state)
-            open_engine = simulated_engine(self.scenario.model(), config=config)
-            with self.scope:
-                async with open_engine as engine, trio.open_nursery() as nursery:
-                    stage = Stage(engine, self.script, nursery)
-                    await self._perform(stage)
+        with trio.fail_after(LONG), self._folder() as state:
+            if self.scenario.prepare is not None:
+                await self.scenario.prepare(Path(state or ""))
+            stage = await self._count(state)
         self._check_end()
         return Run(self.points.count, stage.outcomes if stage else {}, self._lives(stage))
+
+    async def _count(self, state: str | None) -> Stage | None:
+        stage: Stage | None = None
+        with self.points.counting():
+            config = attrs.evolve(self.scenario.config, state_path=state)
+            running = open_engine([self.scenario.model()], config, offload=self.scenario.offload)
+            with self.scope:
+                async with running as engine, trio.open_nursery() as nursery:
+                    stage = Stage(engine, self.script, nursery)
+                    await self._perform(stage)
+        return stage
 
     def _folder(self) -> AbstractContextManager[str | None]:
         return tempfile.TemporaryDirectory() if self.scenario.on_disk else nullcontext()
@@ -263,7 +276,9 @@ class Performance:
         hurt = self._hurt()
         for name, outcome in stage.outcomes.items():
             if not self.wanted:
-                assert outcome.event.code is EventCode.COMPLETED, f"{name}: {outcome.event}"
+                fails = name in self.scenario.failing
+                code = EventCode.EXCEPTION if fails else EventCode.COMPLETED
+                assert outcome.event.code is code, f"{name}: {outcome.event}"
             elif name not in hurt:
                 assert outcome == self.wanted[name], f"{name}: {outcome} {self.wanted[name]}"
             elif name == self.at.guest and outcome != self.wanted[name]:
@@ -288,7 +303,7 @@ class Performance:
     @property
     def _supervisor(self) -> Supervisor | None:
         supervisors = self.made.things[Supervisor]
-        return supervisors[0] if supervisors else None
+        return supervisors[-1] if supervisors else None
 
     def _cancel_guest(self) -> None:
         assert self._supervisor is not None

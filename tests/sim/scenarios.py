@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
 import attrs
 import inferlet
 import trio
 from inferlet import host
+from inferlet._native import bind
 
 from pie.batch import Batch, BatchResult
 from pie.config import EngineConfig, Scheduling
 from pie.errors import PassFailed
+from pie.ids import EventCode
 from pie.programs import NativeProgram
-from pie.testing import HashModel, SimulatedGpu
+from pie.testing import HashModel, SimulatedGpu, run_native, simulated_engine
 
 from .cancelling import Scenario, Stage
 
 SIZE = 16
+T = TypeVar("T")
+_try_import = bind("pie:ext/ext", "try-import")
 
 
 def _small(pages: int) -> SimulatedGpu:
@@ -154,6 +162,74 @@ DISK = Scenario(
 )
 
 
+# Restart: what an earlier engine has exported is read from slow files, one of them damaged.
+
+
+async def _leave_behind(folder: Path) -> None:
+    """Three exports, in an engine that ends."""
+
+    async def main(args: list[str]) -> None:
+        for name in ("good", "gone", "damaged"):
+            context = await _filled(f"{name} is the prefix of a text")
+            await context.flush()
+            await host.export_resources(context.queue, host.KV_PAGE, context.pointers, name)
+
+    config = EngineConfig(state_path=str(folder))
+    async with simulated_engine(_small(8), config=config) as engine:
+        assert (await run_native(engine, main)).event.code is EventCode.COMPLETED
+    _damage(folder)
+
+
+def _damage(folder: Path) -> None:
+    (file,) = [p for p in folder.rglob("*.kv") if b'"damaged"' in p.read_bytes()]
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+
+
+async def _slowly(function: Callable[..., T], /, *arguments: object) -> T:
+    await trio.sleep(0.02)
+    return function(*arguments)
+
+
+async def _reading(args: list[str]) -> str:
+    context = await _filled("x")
+    await context.flush()
+    name = args[0]
+    exported = dict(await host.all_exported(context.queue, host.KV_PAGE))
+    if name not in exported:
+        return "nothing"
+    pages = await _try_import(context.queue, host.KV_PAGE, name)
+    return "gone" if pages is None else await _next(context.queue, pages, 65, 5)
+
+
+async def _releasing(args: list[str]) -> None:
+    context = await _filled("x")
+    await inferlet.sleep(0.01)
+    await host.release_exported(context.queue, host.KV_PAGE, args[0])
+
+
+async def _play_restart(stage: Stage) -> None:
+    await stage.launch("first", NativeProgram(_reading), "good")
+    await stage.launch("second", NativeProgram(_reading), "good")
+    await stage.launch("damaged", NativeProgram(_reading), "damaged")
+    await stage.play("component", "i5t", "good")
+    await stage.ended("first")
+    await stage.launch("late", NativeProgram(_reading), "gone")
+    await stage.launch("releasing", NativeProgram(_releasing), "gone")
+
+
+RESTART = Scenario(
+    name="restart",
+    play=_play_restart,
+    model=lambda: _small(6),
+    config=EngineConfig(scheduling=Scheduling(host_pages=32)),
+    on_disk=True,
+    prepare=_leave_behind,
+    offload=_slowly,
+    needs={"late": frozenset({"releasing", "first", "second", "damaged", "component"})},
+    failing=frozenset({"late"}),
+)
+
+
 # Clients: messages, blobs, topics, strands, a slow reader, polls of several pollables.
 
 MANY = 260
@@ -275,4 +351,4 @@ COMPONENTS = Scenario(
     needs={"second": frozenset({"first"})},
 )
 
-ALL = (CONTENTION, SHARING, DISK, CLIENTS, DRAINING, COMPONENTS)
+ALL = (CONTENTION, SHARING, DISK, RESTART, CLIENTS, DRAINING, COMPONENTS)

@@ -18,7 +18,7 @@ from pie.guest.native import NativeHost
 from pie.probes import listening
 
 from .cancelling import Run, Scenario, Theatre, theatre
-from .scenarios import ALL, CLIENTS, COMPONENTS, CONTENTION, DISK, DRAINING, SHARING
+from .scenarios import ALL, CLIENTS, COMPONENTS, CONTENTION, DISK, DRAINING, RESTART, SHARING
 
 MOST = 400
 """Checkpoints of a scenario."""
@@ -95,6 +95,12 @@ PASSED = {
     },
     SHARING: {"an import waits for its writers", "a page is copied on write"},
     DISK: {"an export is written to its file"},
+    RESTART: {
+        "an export is read from its file",
+        "an import waits for a file",
+        "an export is lost with its file",
+        "an export is released while its file is read",
+    },
     CLIENTS: {"an outbox is full", "a dropped receive gives its message back"},
     DRAINING: {"a lost batch is repeated by instance", "a long pass is split over steps"},
     COMPONENTS: {

@@ -22,6 +22,8 @@ class Machine:
     jitter: float
     disk: bool
     lost: float
+    disk_full: float
+    slow_files: float
     slow: float
     not_finite: float
 
@@ -32,4 +34,4 @@ class Machine:
 
     @property
     def faulty(self) -> bool:
-        return bool(self.lost or self.slow or self.not_finite)
+        return bool(self.lost or self.slow or self.not_finite or self.disk_full)

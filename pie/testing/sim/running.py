@@ -174,9 +174,10 @@ class Run:
 
 
 async def _release_all(_: list[str]) -> None:
-    """Let go of all that a user has exported, and run one more step: the scheduler still has its
-    hands on the last one, whose errors hold frames of guests.
+    """Let go of all that a user has exported, run one more step, and ask the store: actors still
+    have their hands on the last thing they did, whose errors hold frames of guests.
     """
+    await inferlet.store.keys()
     model = await inferlet.get_model()
     queue = await host.create_queue(model.handle)
     for name, _size in await host.all_exported(queue, host.KV_PAGE):

@@ -66,6 +66,10 @@ class Scenario:
     # What goes wrong, as probabilities.
     faulty: float = 0.0
     """Of a machine that fails at all; the others are of each of its batches."""
+    disk_full: float = 0.0
+    """Of each write of an export or pair; the next may succeed."""
+    slow_files: float = 0.0
+    """Of each call that touches files."""
     lost: float = 0.05
     slow: float = 0.05
     not_finite: float = 0.05

@@ -16,13 +16,14 @@ from pie.batch import Batch, BatchResult
 from pie.engine import GuestProgram, ThreadedModel
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import Epochs, Fuel, Preemption, WasmHost
-from pie.offload import in_thread, inline
+from pie.offload import Offload, in_thread, inline
 from pie.programs import NativeProgram, WasmProgram
 from pie.testing.gpu import SimulatedGpu
 from pie.testing.hashing import HashModel
 from pie.testing.timing import LinearTiming
 
 from .device import FaultyDevice
+from .files import FaultyFiles
 from .machine import Machine
 from .plan import GuestPlan, Plan
 from .running import World
@@ -39,7 +40,7 @@ def virtual_world(plan: Plan) -> World:
     return World(
         device=_simulated,
         program=_programs(FUEL, plan.scenario.has_components),
-        offload=inline,
+        offload=_files(inline, plan),
         limit_seconds=VIRTUAL_LIMIT,
         settle_seconds=1.0,
     )
@@ -50,10 +51,14 @@ def real_world(plan: Plan) -> World:
     return World(
         device=_threaded,
         program=_programs(TICK, plan.scenario.has_components),
-        offload=in_thread,
+        offload=_files(in_thread, plan),
         limit_seconds=REAL_LIMIT,
         settle_seconds=0.1,
     )
+
+
+def _files(offload: Offload, plan: Plan) -> Offload:
+    return FaultyFiles(offload, plan.machine, Random(f"files {plan.seed}"))
 
 
 def _model(machine: Machine) -> HashModel:
