@@ -72,8 +72,9 @@ class Allowance:
             return None
         most = int(2 * self._tried) - self._given
         left = self._left - self.time.seconds(1, 1, slots) + self.time.overhead
-        if left < most * self.time.row_seconds:
-            most = int(left / self.time.row_seconds)
+        row = self.time.row_seconds
+        if left < most * row:
+            most = max(0, int(left / row)) if row else 0
         return most if most >= LEAST or self._given else LEAST
 
     def spend(self, piece: Piece) -> None:
