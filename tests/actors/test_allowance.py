@@ -185,7 +185,7 @@ async def test_a_short_pass_behind_a_long_one_does_not_pull_it_in_whole() -> Non
 
 
 def test_where_rows_seem_free_the_rest_of_a_pass_still_has_its_price() -> None:
-    """Found by simulation: a fit may say so of rows, and what is allowed be used up all the same."""
+    """Found by simulation: a fit may say so, and what is allowed be used up all the same."""
     fit = StepTime()
     fit._fit = (OVERHEAD, 0.0, 0.0, 1e-6)
     allowance = an_allowance(1.5, fit)
