@@ -6,8 +6,10 @@ import pytest
 
 from pie.testing.sim import Summary, load_scenario, scenario_names, sweep
 
-SHORT, LONG = 50, 10_000
-"""Seeds of each scenario in `make test`; of all together in `make test-long`."""
+from .sweeping import SHORT, short_sweep
+
+LONG = 10_000
+"""Seeds of all scenarios together in `make test-long`."""
 
 
 def _sweep(scenario: str, seeds: range, *, threaded: bool = False) -> Summary:
@@ -19,7 +21,9 @@ def _sweep(scenario: str, seeds: range, *, threaded: bool = False) -> Summary:
 
 @pytest.mark.parametrize("scenario", scenario_names())
 def test_no_seed_fails(scenario: str) -> None:
-    _sweep(scenario, range(SHORT))
+    summary = short_sweep(scenario)
+    assert summary.failures == []
+    assert summary.seeds == SHORT
 
 
 @pytest.mark.long
