@@ -396,7 +396,7 @@ class Scheduler:
         for chunk in step:
             work = chunk.work
             work.running = False
-            work.remaining -= chunk.count
+            self._planner.ran(chunk)
             work.error = work.error or lost
             if work.error is not None or chunk.last:
                 self._ledger.finish(work)

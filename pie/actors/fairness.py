@@ -92,6 +92,11 @@ class FairOrder(Generic[T]):
     _ageing: list[tuple[float, int, T]] = attrs.field(factory=list)
     _now_served: float = 0.0
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is offered or remembered: there is no shortage."""
+        return not self._users
+
     def clear(self) -> None:
         """There was room for all: forget who has had what."""
         if self._users:

@@ -64,11 +64,13 @@ class Resource:
         """`work` cannot run before this has a number."""
         self.awaiting.append(work)
         work.ungranted += 1
+        work.note()
 
     def arrived(self) -> None:
         """It has a number: let go those who wait for it."""
         for work in self.awaiting:
             work.ungranted -= 1
+            work.note()
         self.awaiting.clear()
 
 
@@ -93,6 +95,13 @@ class Pending(ABC):
     running: bool = False
     finished: bool = False
     error: PieError | None = None
+    changes: list[Pending] | None = None
+    """Where it is noted when it may have become ready, unready or more urgent: the planner's."""
+
+    def note(self) -> None:
+        """Something has changed that the planner goes by."""
+        if self.changes is not None:
+            self.changes.append(self)
 
     @property
     def ready(self) -> bool:
@@ -125,6 +134,7 @@ class Pending(ABC):
             if priority > work.priority:
                 sometimes("what something urgent waits for becomes urgent")
                 work.priority = priority
+                work.note()
                 raised += [*work.after, *work.along]
 
     def retire(self) -> None:
@@ -134,6 +144,7 @@ class Pending(ABC):
             for group in (dependent.after, dependent.along, dependent.data):
                 if self in group:
                     del group[self]
+            dependent.note()
         self.dependents = NOBODY
 
 

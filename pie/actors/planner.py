@@ -21,6 +21,7 @@ from .allowance import Allowance
 from .fairness import FairOrder
 from .passes import Pending, PendingCommand, PendingPass
 from .prediction import StepTime
+from .ready import ReadyLine
 
 SHORT = 32
 """A pass with at most this many rows left runs whole; longer ones may be split."""
@@ -96,10 +97,12 @@ class BatchPlanner:
     ageing_seconds: float
     user_of: Callable[[InstanceId], str] = str
     allowance: Allowance = attrs.field(factory=lambda: Allowance(StepTime(), math.inf))
-    _shorts: FairOrder[PendingPass] = attrs.field(init=False)
-    _longs: FairOrder[PendingPass] = attrs.field(init=False)
+    _shorts: ReadyLine = attrs.field(init=False)
+    _longs: ReadyLine = attrs.field(init=False)
     _pending: dict[PendingPass, None] = attrs.field(factory=dict)
     _commands: dict[PendingCommand, None] = attrs.field(factory=dict)
+    _changes: list[Pending] = attrs.field(factory=list)
+    """Of what is pending, what may stand in the wrong line."""
 
     _short_budget: int = attrs.field(init=False)
     """Rows of a step for short passes while there are long ones."""
@@ -109,22 +112,48 @@ class BatchPlanner:
     def __attrs_post_init__(self) -> None:
         self._short_budget = self.step_tokens - max(1, int(self.step_tokens * LONG_SHARE))
         self._short = min(SHORT, self._short_budget)
-        self._shorts = FairOrder(self.user_of, self.ageing_seconds)
-        self._longs = FairOrder(self.user_of, self.ageing_seconds)
+        self._shorts = ReadyLine(FairOrder(self.user_of, self.ageing_seconds))
+        self._longs = ReadyLine(FairOrder(self.user_of, self.ageing_seconds))
 
     def add(self, work: Pending) -> None:
         if isinstance(work, PendingPass):
             self._pending[work] = None
+            work.changes = self._changes
+            if work.ready:
+                self._line(work).put(work)
         elif isinstance(work, PendingCommand):
             self._commands[work] = None
+
+    def ran(self, chunk: Chunk) -> None:
+        """A step with this chunk is over."""
+        chunk.work.remaining -= chunk.count
+        chunk.work.note()
 
     def remove(self, work: Pending) -> None:
         if isinstance(work, PendingPass):
             self._pending.pop(work, None)
-            self._shorts.discard(work)
-            self._longs.discard(work)
+            work.changes = None
+            self._shorts.drop(work)
+            self._longs.drop(work)
         elif isinstance(work, PendingCommand):
             self._commands.pop(work, None)
+
+    def _line(self, work: PendingPass) -> ReadyLine:
+        return self._shorts if work.remaining <= self._short else self._longs
+
+    def _catch_up(self) -> None:
+        """Put what has changed into its line."""
+        if self._changes:
+            for work in self._changes:
+                if isinstance(work, PendingPass) and work in self._pending:
+                    line = self._line(work)
+                    if line is self._shorts:
+                        self._longs.drop(work)  # it has run to its last rows
+                    if work.ready:
+                        line.put(work)
+                    else:
+                        line.drop(work)
+            self._changes.clear()
 
     def __iter__(self) -> Iterator[Pending]:
         yield from self._pending
@@ -135,7 +164,8 @@ class BatchPlanner:
 
     def has_work(self) -> bool:
         """Whether a step could be made or a command run now."""
-        return any(work.ready for work in self._pending) or self.next_command() is not None
+        self._catch_up()
+        return bool(self._shorts.passes or self._longs.passes or self.next_command())
 
     def next_command(self) -> PendingCommand | None:
         """The first command that waits for nothing, the most urgent first."""
@@ -144,57 +174,53 @@ class BatchPlanner:
 
     def supply(self) -> tuple[int, int]:
         """Passes that are ready, and the rows of the short ones among them."""
-        ready = [work.remaining for work in self._pending if not work.after and not work.ungranted]
-        return len(ready), sum(rows for rows in ready if rows <= self._short)
+        self._catch_up()
+        return len(self._shorts.passes) + len(self._longs.passes), self._shorts.rows
 
     def next_step(self, now: float, moving: int = 0) -> list[Chunk]:
         """The chunks of the next step, in order of submission; empty when nothing is ready.
 
         `moving` guests may submit short passes while it runs.
         """
-        shorts: list[PendingPass] = []
-        longs: list[PendingPass] = []
-        for work in self._pending:
-            if not work.after and not work.ungranted:  # ready, without a call for each
-                (shorts if work.remaining <= self._short else longs).append(work)
+        self._catch_up()
+        longs = bool(self._longs.passes)
         step = _Step(self._short_budget if longs else self.step_tokens, self._short)
-        self._take_shorts(step, shorts, now)
+        self._take_shorts(step, now)
         if longs:
             step.budget += self.step_tokens - self._short_budget
-            self._take_longs(step, longs, now, moving)
+            self._take_longs(step, now, moving)
             if step.budget:
-                self._take_shorts(step, [w for w in shorts if w not in step.taken], now)
+                self._take_shorts(step, now)
         return sorted(step.chunks, key=lambda chunk: chunk.work.sequence)
 
-    def _take_shorts(self, step: _Step, shorts: list[PendingPass], now: float) -> None:
-        order = self._shorts
-        if sum(work.remaining for work in shorts) <= step.budget:
-            order.clear()
-            for work in shorts:
+    def _take_shorts(self, step: _Step, now: float) -> None:
+        line = self._shorts
+        taken = sum(chunk.count for chunk in step.chunks if chunk.work in line.passes)
+        if line.rows - taken <= step.budget:
+            line.order.clear()
+            for work in line.passes:
                 step.take(work, whole=True)
             return
-        order.offer(shorts, now)
-        for work in order.picks(now):
-            self._take(step, order, work, whole=True)
+        for work in line.picks(now):
+            self._take(step, line.order, work, whole=True)
             if step.budget == 0:
                 break
 
-    def _take_longs(self, step: _Step, longs: list[PendingPass], now: float, moving: int) -> None:
+    def _take_longs(self, step: _Step, now: float, moving: int) -> None:
         """As many rows as are allowed beside the short passes, and fit."""
-        order, left = self._longs, step.budget
+        line, left = self._longs, step.budget
         self.allowance.begin(step.chunks, moving)
-        order.offer(longs, now)
-        for work in order.picks(now):
+        for work in line.picks(now):
             allowed = self.allowance.rows(work.work.length)
             step.budget = left if allowed is None else min(left, max(0, allowed))
             if step.budget == 0:
                 break
-            for chunk in self._take(step, order, work, whole=False):
+            for chunk in self._take(step, line.order, work, whole=False):
                 left -= chunk.count
                 self.allowance.spend(chunk)
         step.budget = left
-        if all(work in step.complete for work in longs):
-            order.clear()
+        if all(work in step.complete for work in line.passes):
+            line.order.clear()
 
     def _take(
         self, step: _Step, order: FairOrder[PendingPass], work: PendingPass, *, whole: bool
