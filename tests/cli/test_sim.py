@@ -32,7 +32,7 @@ def test_a_sweep_says_what_it_has_seen(pie: Pie, scenario: Path) -> None:
     ran = pie("sim", "--seeds", "0..4", "--scenario", scenario)
 
     assert ran.code == 0, ran.err
-    assert ran.out.startswith(f"5 seeds of {scenario} in ")
+    assert ran.out.startswith("5 seeds of tiny in ")
     assert "0 failed: 10 guests" in ran.out
     assert "      10 event COMPLETED\n" in ran.out
 
@@ -44,9 +44,22 @@ def test_the_log_has_every_event_of_every_seed(pie: Pie, scenario: Path, tmp_pat
         texts.append(log.read_text())
 
     assert texts[0] == texts[1]
-    assert texts[0].startswith(f"scenario {scenario}, seed 3\n")
+    assert texts[0].startswith("scenario tiny, seed 3\n")
     assert "launch 1 decode" in texts[0]
     assert "guest 1 ended: COMPLETED" in texts[0]
+
+
+def test_a_seed_means_the_same_wherever_the_file_is(
+    pie: Pie, scenario: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    copy = tmp_path / "elsewhere" / scenario.name
+    copy.write_text(TINY)
+    logs = tmp_path / "here", tmp_path / "there"
+    for path, log in zip((scenario, copy), logs, strict=True):
+        assert pie("sim", "--seeds", "0..2", "--scenario", path, "--log", log).code == 0
+
+    assert logs[0].read_text() == logs[1].read_text()
 
 
 def _leak(self: Room, resource: object) -> None:

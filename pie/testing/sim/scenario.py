@@ -134,7 +134,8 @@ def parse_scenario(text: str, name: str) -> Scenario:
         else _probability(key, value, name)
         for key, value in table.items()
     }
-    return _checked(Scenario(name=name, **values))
+    # Not the path: seeds are to mean the same wherever the file is.
+    return _checked(Scenario(name=Path(name).stem, **values), name)
 
 
 def _programs(value: Any, name: str) -> Mapping[str, float]:
@@ -185,12 +186,12 @@ MOST = 10_000
 """Of anything: runs are meant to be small and many."""
 
 
-def _checked(scenario: Scenario) -> Scenario:
+def _checked(scenario: Scenario, name: str) -> Scenario:
     for key, least in LEAST.items():
         if getattr(scenario, key).least < least:
-            raise UsageError(f"scenario {scenario.name}: {key} is below {least}")
+            raise UsageError(f"scenario {name}: {key} is below {least}")
     for field in attrs.fields(Scenario):
         value = getattr(scenario, field.name)
         if isinstance(value, Range) and value.most > MOST:
-            raise UsageError(f"scenario {scenario.name}: {field.name} is above {MOST}")
+            raise UsageError(f"scenario {name}: {field.name} is above {MOST}")
     return scenario
