@@ -82,6 +82,8 @@ def writers_of(
 
 def spoil(failed: PendingPass, error: PieError, page_size: int) -> None:
     """Note that the slots `failed` should have written hold nothing (F7)."""
+    for _, pointer in failed.work.stored:
+        failed.embeddings[pointer].spoiled = 0, 1, error
     copied = [target for _, target in failed.copies]
     for index, page in enumerate(failed.pages):
         _, first, end = failed.spans(page, index, page_size)
@@ -102,6 +104,8 @@ def check_spoiled(new: PendingPass, notable: Iterable[int], page_size: int) -> P
 
     `notable` are places in its page list, with those of all spoiled pages.
     """
+    if new.embeddings and (lost := _check_slots(new)) is not None:
+        return lost
     for source, target in new.copies:
         target.spoiled = source.spoiled
     for index in notable:
@@ -116,6 +120,18 @@ def check_spoiled(new: PendingPass, notable: Iterable[int], page_size: int) -> P
         sometimes("spoiled slots are passed by or written again")
         left = max(first, own_end)
         page.spoiled = (left, end, error) if left < end else None
+    return None
+
+
+def _check_slots(new: PendingPass) -> PieError | None:
+    """The same of embedding slots."""
+    taken = [new.embeddings[-1 - value] for value in new.work.inputs if value < 0]
+    for slot in taken:
+        if slot.spoiled is not None:
+            sometimes("a pass takes a vector that was never stored")
+            return slot.spoiled[2]
+    for _, pointer in new.work.stored:
+        new.embeddings[pointer].spoiled = None
     return None
 
 

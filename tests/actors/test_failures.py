@@ -72,6 +72,22 @@ async def test_a_returned_instance_does_not_wait_for_a_page_that_it_holds_itself
     assert stats.pages_free == 2
 
 
+async def test_a_vector_that_was_never_stored_is_not_taken() -> None:
+    """Contract F7: also by a pass that is submitted after the failure; a new vector is good."""
+    gpu = SimulatedGpu(HashModel(), faults={0: LostBatch()})
+    async with scheduler_bench(gpu.runner, run=gpu) as bench:
+        me = bench.open()
+        pages = await bench.allocate(me, 1)
+        (slot,) = await bench.allocate(me, 1, ResourceKind.EMBEDDING)
+        with pytest.raises(PassFailed, match="lost"):
+            await bench.submit(me, a_pass([1], pages, 1, stored=((0, slot),))).reply.wait()
+        with pytest.raises(PassFailed, match=r"reads failed: .*lost"):
+            await bench.submit(me, a_pass([-1 - slot], pages, 1)).reply.wait()
+        stores = bench.submit(me, a_pass([2], pages, 1, stored=((0, slot),)))
+        takes = bench.submit(me, a_pass([-1 - slot], pages, 2))
+        assert len(await tokens_of(stores, takes)) == 2
+
+
 async def test_what_a_lost_step_may_have_changed_is_not_computed_from_again() -> None:
     """A pass that takes a slot and stores to it gives something else the second time (F7)."""
     gpu = SimulatedGpu(HashModel(), faults={1: LostBatch(written=True)})
