@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from pie.build import build_cached
-from pie.config import EngineConfig
+from pie.config import EngineConfig, Scheduling
 from pie.engine import Engine, GuestProgram, open_engine
 from pie.guest.host import HostInterface
 from pie.guest.interfaces import ALL
@@ -124,7 +124,10 @@ async def crowd(
     kind: str, guests: int, pages: int = 64, interfaces: Sequence[HostInterface] = ALL
 ) -> AsyncIterator[Crowd]:
     """An engine with room for `guests` guests of a kind, one of which has run already."""
-    config = EngineConfig(max_instances=guests + 1)
+    # A step takes a row of each guest, as on a machine that is meant for so many; what it costs to
+    # choose among them is a case of `planner`.
+    scheduling = Scheduling(step_tokens=max(512, guests))
+    config = EngineConfig(max_instances=guests + 1, scheduling=scheduling)
     async with loaded(kind, guests + 1, interfaces) as program:
         device = InstantDevice(HashModel(pages=max(64, pages), page_size=PAGE_SIZE))
         async with open_engine([device], config) as engine:
