@@ -32,7 +32,7 @@ class Footprint:
 
 
 async def idle(kind: str, guests: int) -> Row:
-    """`guests` guests that have opened a queue and wait for a message.
+    """`guests` guests that have their model and wait for a message.
 
     Bytes are those of the whole process, less those before the first launch, by the number of
     guests. `left` is what stays when all have been ended, per guest that was.

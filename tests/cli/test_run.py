@@ -199,7 +199,7 @@ def test_an_interruption_while_loading_is_quiet(started: Started) -> None:
         _, err = process.communicate(timeout=PATIENCE)
 
     assert "Traceback" not in err
-    assert process.returncode == 130
+    assert process.returncode == 130, err
 
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, tiny_model: Path) -> None:

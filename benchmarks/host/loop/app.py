@@ -13,9 +13,10 @@ async def main(args: list[str]) -> str:
     tokens, length, wait = map(int, args)
     if tokens == 0:
         return ""
-    context = await inferlet.Context.create(await inferlet.get_model())
+    model = await inferlet.get_model()
     if wait == 1:
         await inferlet.receive()
+    context = await inferlet.Context.create(model)
     context.fill_tokens([65] * length)
     context.fill_tokens([await context.step(inferlet.Greedy())])
     if wait == 2:
