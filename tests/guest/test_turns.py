@@ -12,6 +12,8 @@ import trio.testing
 from pie.guest.turns import WIDEST, Turns
 
 SLICE = 1.0
+SHORT = SLICE / 1024
+"""A power of two: sums and differences of turns are exact."""
 
 
 @attrs.define(eq=False)
@@ -69,7 +71,7 @@ async def test_short_turns_share_a_pass() -> None:
     """More and more of them, while they leave most of a slice."""
     line = Line()
 
-    await line.run(*[SLICE / 1000] * 300)
+    await line.run(*[SHORT] * 300)
 
     assert len(line.began) == 300
     assert max(line.per_pass()) == WIDEST
@@ -91,7 +93,7 @@ async def test_a_pass_ends_when_its_slice_is_used_up() -> None:
     """Also one that had let many through, since those before them were quick."""
     line = Line()
 
-    await line.run(*[SLICE / 1000] * 200, *[SLICE] * 40)
+    await line.run(*[SHORT] * 200, *[SLICE] * 40)
 
     long = Counter(line.began[number] for number in range(200, 240))
     assert len(line.began) == 240
