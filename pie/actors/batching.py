@@ -13,14 +13,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, assert_never
 
-import attrs
 import trio
 
 from pie.activity import Activity
 from pie.batch import ModelInfo
 from pie.config import Scheduling
 from pie.errors import PassFailed, PieError
-from pie.ids import InstanceId, ResourceKind
+from pie.ids import InstanceId
 from pie.mailbox import Ask, answering, ask, draining
 from pie.messages import (
     AllocatePointers,
@@ -36,17 +35,18 @@ from pie.messages import (
     RunBatch,
     RunCommand,
     SchedulerMessage,
-    ServiceStats,
     SubmitPass,
     Synchronize,
 )
 from pie.probes import sometimes
-from pie.signals import Deadline, Signal, wait_any
+from pie.signals import Signal, wait_any
 
 from .allowance import Allowance
 from .commands import Commands
-from .dispatch import Asks, Batching, Moment, Pace, dispatch_named
+from .counters import Counters
+from .dispatch import dispatch_named
 from .exports import UnknownExport
+from .gathering import Gathering
 from .ledger import Ledger
 from .moves import Moves
 from .observer import Observer
@@ -66,28 +66,6 @@ UNREPEATABLE = (
     "the step was lost and cannot be repeated: a pass takes an embedding slot that it stores to, "
     "which may have happened"
 )
-
-
-@attrs.define(eq=False)
-class Counters:
-    """What adds up to a ServiceStats."""
-
-    batches: int = 0
-    rows: int = 0
-    sampled: int = 0
-    decode_batches: int = 0
-    decode_rows: int = 0
-    busy_seconds: float = 0.0
-
-    def count(self, step: list[Chunk], sampled: int, seconds: float) -> None:
-        rows = sum(chunk.count for chunk in step)
-        self.batches += 1
-        self.rows += rows
-        self.sampled += sampled
-        self.busy_seconds += seconds
-        if rows == len(step):
-            self.decode_batches += 1
-            self.decode_rows += rows
 
 
 class Scheduler:
@@ -127,16 +105,14 @@ class Scheduler:
             allowance=Allowance(self._step_time, config.prefill_slowdown),
         )
         self._ledger = Ledger(self._table, self._planner, observer=observer)
-        self._dispatch = dispatch_named(config.dispatch)
-        self._closing = self._dispatch if isinstance(self._dispatch, Batching) else None
-        self._pace = Pace()
-        self._submitted = 0
         self._changed = Signal()
-        self._awaited = {
-            Asks.NOTHING: (),
-            Asks.QUIET: (activity.quiet,),
-            Asks.ARRIVAL: (self._changed,),
-        }[self._dispatch.asks]
+        self._gathering = Gathering(
+            dispatch_named(config.dispatch),
+            activity,
+            self._planner,
+            self._step_time,
+            self._changed,
+        )
         self._settled = Signal()
         self._slice = SettleSlice()
         self._counters = Counters()
@@ -193,10 +169,9 @@ class Scheduler:
     def _handle(self, message: SchedulerMessage) -> None:
         match message:
             case SubmitPass():
-                self._submitted += 1
-                if self._closing is not None:
-                    self._closing.arrived(trio.current_time())
-                self._ledger.submit(message, trio.current_time())
+                now = trio.current_time()
+                self._gathering.submitted(now)
+                self._ledger.submit(message, now)
             case RunCommand():
                 self._ledger.command(message, trio.current_time())
             case AllocatePointers(instance, kind, count):
@@ -225,7 +200,9 @@ class Scheduler:
             case ListExports(instance, kind):
                 message.reply.answer(self._table.exports(instance, kind))
             case DescribeService():
-                message.reply.answer(self._stats())
+                message.reply.answer(
+                    self._counters.snapshot(self._ledger, self._relocation.moved_out)
+                )
             case _:
                 assert_never(message)
 
@@ -257,10 +234,8 @@ class Scheduler:
                 await self._run_command(command)
                 continue
             step = self._planner.next_step(trio.current_time(), self._activity.moving)
-            if step and self._closing is not None:
-                step = step[: self._closing.limit()]
             if step:
-                await self._run_step(step)
+                await self._run_step(self._gathering.limited(step))
             elif not await self._unblock():
                 self._changed.clear()
                 await wait_any(self._events())
@@ -314,26 +289,7 @@ class Scheduler:
         while not (self._planner.has_work() or self._moves.due() or self._table.book.errands):
             self._changed.clear()
             await wait_any((self._changed,))
-        began = now = trio.current_time()
-        settle = self._pace.learn(self._activity.busy_seconds(now), self._submitted)
-        while True:
-            until = now + self._dispatch.pause(self._moment(now - began, settle))
-            if until <= now:  # also if it is less than the clock can tell apart
-                return
-            self._changed.clear()
-            await wait_any((*self._awaited, Deadline(until)))
-            now = trio.current_time()
-
-    def _moment(self, waited: float, settle_seconds: float) -> Moment:
-        ready, rows = self._planner.supply()
-        return Moment(
-            ready=ready,
-            room=self._planner.step_tokens - rows,
-            moving=self._activity.moving,
-            waited=waited,
-            settle_seconds=settle_seconds,
-            overhead=self._step_time.overhead,
-        )
+        await self._gathering.wait()
 
     async def _run_step(self, step: list[Chunk]) -> None:
         packer = Packer(self._table)
@@ -352,9 +308,7 @@ class Scheduler:
         seconds = trio.current_time() - began
         if self._observer is not None:
             self._observer.ended(step, lost)
-        self._step_time.learn(batch.passes, batch.rows, int(batch.lengths.sum()), seconds)
-        if self._closing is not None:
-            self._closing.ended(batch.passes, seconds)
+        self._gathering.ended(step, batch.rows, int(batch.lengths.sum()), seconds)
         self._counters.count(step, len(batch.sampled_rows) + len(batch.ranked_rows), seconds)
         if lost is not None and await self._repeat_apart(step, packer):
             return
@@ -410,25 +364,6 @@ class Scheduler:
                 left = self._slice.size
         self._tell_answers()
         self._settled.set()
-
-    def _stats(self) -> ServiceStats:
-        pages = self._table.pools[ResourceKind.KV_PAGE]
-        embeddings = self._table.pools[ResourceKind.EMBEDDING]
-        counters = attrs.asdict(self._counters)
-        return ServiceStats(
-            **counters,
-            passes=self._ledger.finished_passes,
-            pages=pages.capacity,
-            pages_free=len(pages.free),
-            pages_peak=pages.capacity - pages.least_free,
-            host_pages=self._table.room.host.capacity,
-            host_pages_free=len(self._table.room.host.free),
-            moved_out=self._relocation.moved_out,
-            embeddings_free=len(embeddings.free),
-            waiting=self._table.waiting(),
-            queued=len(self._planner),
-            instances=len(self._ledger),
-        )
 
 
 def _tries(question: Ask[Any]) -> bool:

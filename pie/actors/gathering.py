@@ -1,0 +1,71 @@
+"""Applies the rule for starting batches: waits, where something could run, while it says so."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from pie.activity import Activity
+from pie.signals import Deadline, Signal, wait_any
+
+from .dispatch import Asks, Batching, Dispatch, Moment, Pace
+from .planner import BatchPlanner, Chunk
+from .prediction import StepTime
+
+
+@attrs.define(eq=False)
+class Gathering:
+    """What the rule goes by, and the measurements behind it."""
+
+    rule: Dispatch
+    _activity: Activity
+    _planner: BatchPlanner
+    _step_time: StepTime
+    _changed: Signal
+    """Set when a message has been handled."""
+    _pace: Pace = attrs.field(factory=Pace)
+    _submitted: int = 0
+
+    def submitted(self, now: float) -> None:
+        """A pass has arrived."""
+        self._submitted += 1
+        if isinstance(self.rule, Batching):
+            self.rule.arrived(now)
+
+    async def wait(self) -> None:
+        """The executor is free and something could run: return when it should."""
+        awaited = {
+            Asks.NOTHING: (),
+            Asks.QUIET: (self._activity.quiet,),
+            Asks.ARRIVAL: (self._changed,),
+        }[self.rule.asks]
+        began = now = trio.current_time()
+        settle = self._pace.learn(self._activity.busy_seconds(now), self._submitted)
+        while True:
+            until = now + self.rule.pause(self._moment(now - began, settle))
+            if until <= now:  # also if it is less than the clock can tell apart
+                return
+            self._changed.clear()
+            await wait_any((*awaited, Deadline(until)))
+            now = trio.current_time()
+
+    def _moment(self, waited: float, settle_seconds: float) -> Moment:
+        ready, rows = self._planner.supply()
+        return Moment(
+            ready=ready,
+            room=self._planner.step_tokens - rows,
+            moving=self._activity.moving,
+            waited=waited,
+            settle_seconds=settle_seconds,
+            overhead=self._step_time.overhead,
+        )
+
+    def limited(self, step: list[Chunk]) -> list[Chunk]:
+        """As much of a step as the rule lets into a batch."""
+        return step[: self.rule.limit()] if isinstance(self.rule, Batching) else step
+
+    def ended(self, step: list[Chunk], rows: int, slots: int, seconds: float) -> None:
+        """A step of so many rows over so many KV slots took so long."""
+        self._step_time.learn(len(step), rows, slots, seconds)
+        if isinstance(self.rule, Batching):
+            self.rule.ended(len(step), seconds)
