@@ -13,6 +13,10 @@
 Anything that is not a PieError is our own bug and is never turned into an answer.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 
 class PieError(Exception):
     """Base of all errors that have an addressee."""
@@ -48,3 +52,12 @@ class UsageError(PieError):
 
 class Closed(PieError):
     """The actor that should have answered has ended."""
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors that Trio's nurseries have put into groups, the first one first."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

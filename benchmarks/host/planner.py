@@ -107,7 +107,7 @@ class Cores:
         for chunk in step:
             work = chunk.work
             work.running = False
-            work.remaining -= chunk.count
+            self.planner.ran(chunk)
             self.ledger.finish(work)
         self.table.answers()
         settled = clock()

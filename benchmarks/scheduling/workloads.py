@@ -21,6 +21,7 @@ from pie.testing import (
     run_simulated,
     simulated_engine,
 )
+from pie.trace.figures import jain
 
 from .guests import Guest
 
@@ -205,8 +206,3 @@ def figures(run: Run, decoding: Sequence[Guest], rated: Sequence[Guest]) -> Figu
         steps=len(passes),
         fairness=jain([1 / median(guest.latencies) for guest in rated]),
     )
-
-
-def jain(rates: Sequence[float]) -> float:
-    """R. Jain's index of fairness."""
-    return sum(rates) ** 2 / (len(rates) * sum(rate * rate for rate in rates))

@@ -67,9 +67,8 @@ def writers_of(
 ) -> set[Pending]:
     """What `instance` has submitted that will change `resource`."""
     found: set[Pending] = set()
-    for work, index in users.of(resource, instance):
-        if work.instance != instance:
-            continue
+    own = users.instance(instance) if resource.uses else NOBODY
+    for work, index in _uses_in(own, resource):
         if resource.kind is ResourceKind.KV_PAGE and isinstance(work, PendingPass):
             _, first, end = work.spans(resource, index, page_size)
             writes = first < end

@@ -10,12 +10,12 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
 
-from pie.errors import PieError, UsageError
+from pie.errors import PieError, UsageError, leaves
 
 from .app import app
 
@@ -66,12 +66,3 @@ def _failed(error: Exception) -> int:
 
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors that Trio's nurseries have put into groups."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from leaves(inner)
-    else:
-        yield error

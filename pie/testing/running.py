@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Generic, TypeVar
 
 import attrs
 import trio
 from trio.testing import MockClock
+
+from pie.errors import leaves
 
 from .determinism import run_simulated
 
@@ -67,7 +69,7 @@ class AsyncRun:
             else:
                 run_simulated(case.run, seed=self.seed)
         except BaseExceptionGroup as group:
-            if case.failure is not None and all(leaf is case.failure for leaf in _leaves(group)):
+            if case.failure is not None and all(leaf is case.failure for leaf in leaves(group)):
                 raise case.failure from None
             raise
 
@@ -107,11 +109,3 @@ class _Case:
         except BaseException as error:
             self.failure = error
             raise
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -23,7 +23,7 @@ from pie.actors.batching import Scheduler
 from pie.actors.executor import Device, Executor
 from pie.batch import ModelInfo
 from pie.config import Scheduling
-from pie.errors import PieError, UsageError
+from pie.errors import PieError, UsageError, leaves
 from pie.ids import InstanceId
 from pie.mailbox import Ask
 from pie.messages import EndInstance, ExecutorMessage, ModelService, OpenInstance, SchedulerMessage
@@ -70,16 +70,7 @@ def replay(
     try:
         return run_simulated(run.run, seed=seed)
     except* UsageError as group:
-        raise _first(group) from None
-
-
-def _first(group: BaseExceptionGroup[UsageError]) -> UsageError:
-    """One of those that Trio's nurseries have put into groups."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, UsageError)
-    return error
+        raise next(leaves(group)) from None
 
 
 class _Replay:

@@ -14,6 +14,7 @@ from typing import TextIO
 import attrs
 import trio
 
+from pie.errors import leaves
 from pie.probes import listening
 from pie.testing.determinism import run_simulated
 
@@ -113,8 +114,7 @@ def _run(run: Run, start: Callable[[Run], None], solo: Solo | None) -> Report:
 
 def _reason(error: BaseException) -> str:
     """The first cause in groups of groups, in words."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = next(leaves(error))
     if isinstance(error, AssertionError):
         return str(error) or "an assertion of the engine failed"
     return f"{type(error).__name__}: {error}"

@@ -18,7 +18,6 @@ class Watchdog(Instrument):
     """Cancels `scope`, shields or not, when the run goes round in circles."""
 
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    barked: bool = False
     _tasks: dict[trio.lowlevel.Task, None] = attrs.field(factory=dict)
     _turns: int = 0
     _time: float = -1.0
@@ -36,7 +35,6 @@ class Watchdog(Instrument):
         self._turns += 1
         if self._turns > TURNS:
             self._turns = 0
-            self.barked = True
             self.end_all()
 
     def end_all(self) -> None:
