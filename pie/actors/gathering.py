@@ -25,6 +25,15 @@ class Gathering:
     """Set when a message has been handled."""
     _pace: Pace = attrs.field(factory=Pace)
     _submitted: int = 0
+    _awaited: tuple[Signal, ...] = attrs.field(init=False)
+    """What may change the rule's answer."""
+
+    def __attrs_post_init__(self) -> None:
+        self._awaited = {
+            Asks.NOTHING: (),
+            Asks.QUIET: (self._activity.quiet,),
+            Asks.ARRIVAL: (self._changed,),
+        }[self.rule.asks]
 
     def submitted(self, now: float) -> None:
         """A pass has arrived."""
@@ -34,11 +43,6 @@ class Gathering:
 
     async def wait(self) -> None:
         """The executor is free and something could run: return when it should."""
-        awaited = {
-            Asks.NOTHING: (),
-            Asks.QUIET: (self._activity.quiet,),
-            Asks.ARRIVAL: (self._changed,),
-        }[self.rule.asks]
         began = now = trio.current_time()
         settle = self._pace.learn(self._activity.busy_seconds(now), self._submitted)
         while True:
@@ -46,7 +50,7 @@ class Gathering:
             if until <= now:  # also if it is less than the clock can tell apart
                 return
             self._changed.clear()
-            await wait_any((*awaited, Deadline(until)))
+            await wait_any((*self._awaited, Deadline(until)))
             now = trio.current_time()
 
     def _moment(self, waited: float, settle_seconds: float) -> Moment:
