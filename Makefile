@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 PIE_HOME ?= $(CURDIR)/.build/home
 export PIE_HOME
+# The published clients that the tests of the server run, side by side.
+CLIENTS := 0.2.0 0.2.1
 
 PROMPT ?= What is the capital of France?
 
@@ -50,5 +52,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.test: $(VENV)/.demo tools/need_node.sh
 	$(PIP) -e '.[build,dev]'
+	@for version in $(CLIENTS); do \
+	  $(PIP) --no-deps --upgrade --target .build/pie-client-$$version pie-client==$$version || exit 1; done
 	@sh tools/need_node.sh
 	@touch $@

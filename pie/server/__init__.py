@@ -1,0 +1,1 @@
+"""The standalone server: the wire protocol of Pie's clients, and everything around it."""
