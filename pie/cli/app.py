@@ -41,8 +41,9 @@ def pie(
 ) -> None:
     """A programmable LLM server: inferlets run beside the model.
 
-    Models, built inferlets and compiled code are kept in $PIE_HOME, else in
-    $XDG_CACHE_HOME/pie, else in ~/.cache/pie.
+    Everything is kept in $PIE_HOME. Without it, models, built inferlets and compiled code are in
+    $XDG_CACHE_HOME/pie, else ~/.cache/pie, and what must outlive a cleared cache (users, settings,
+    state) in $XDG_DATA_HOME/pie, else ~/.local/share/pie.
     """
 
 

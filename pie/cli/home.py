@@ -1,4 +1,4 @@
-"""Where Pie keeps what it can fetch or make again."""
+"""Where Pie keeps things: what it can fetch or make again, and what it cannot."""
 
 from __future__ import annotations
 
@@ -19,9 +19,41 @@ CACHE_BYTES = 2 << 30
 
 @attrs.frozen
 class Home:
-    """A folder: `models/` and, in `cache/`, built inferlets and compiled code."""
+    """Two folders, or one for both: `path` is a cache, `data` outlives a cleared cache."""
 
     path: Path
+    """`models/` and, in `cache/`, built inferlets and compiled code."""
+    data: Path = attrs.field(default=attrs.Factory(lambda self: self.path, takes_self=True))
+    """What `pie serve` and `pie auth` keep. There only after `make_data`."""
+
+    @property
+    def users(self) -> Path:
+        """The users file, which `pie auth` writes."""
+        return self.data / "authorized_users.toml"
+
+    @property
+    def settings(self) -> Path:
+        """The settings file (docs/configuration.md)."""
+        return self.data / "config.toml"
+
+    @property
+    def token(self) -> Path:
+        """The file with the internal token of the server that runs."""
+        return self.data / "internal_token"
+
+    @property
+    def programs(self) -> Path:
+        """A folder: inferlets that clients have uploaded."""
+        return self.data / "programs"
+
+    @property
+    def state(self) -> Path:
+        """A folder: key-value pairs and exported KV pages, as `EngineConfig.state_path`."""
+        return self.data / "state"
+
+    def make_data(self) -> None:
+        """Make `data`, for its owner alone, unless it is there; UsageError if it is no use."""
+        _make(self.data)
 
     @property
     def built(self) -> Path:
@@ -45,23 +77,35 @@ class Home:
 
 
 def open_home() -> Home:
-    """$PIE_HOME, else $XDG_CACHE_HOME/pie, else ~/.cache/pie; UsageError if it is no use."""
-    path = _home_path()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make PIE_HOME {path}: {error.strerror}") from None
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write in PIE_HOME {path}")
-    return Home(path)
+    """$PIE_HOME for both folders, else pie/ in the user's folders for cache and data.
 
-
-def _home_path() -> Path:
+    Those are $XDG_CACHE_HOME, else ~/.cache, and $XDG_DATA_HOME, else ~/.local/share. Makes the
+    cache; raises UsageError if it is no use.
+    """
     if chosen := os.environ.get("PIE_HOME"):
-        return Path(chosen).absolute()
+        home = Home(Path(chosen).absolute())
+    else:
+        cache = _base("XDG_CACHE_HOME", ".cache")
+        home = Home(cache / "pie", _base("XDG_DATA_HOME", ".local/share") / "pie")
+    _make(home.path)
+    return home
+
+
+def _base(variable: str, default: str) -> Path:
     # The XDG specification says that a relative path there is to be ignored.
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "pie"
+    chosen = os.environ.get(variable, "")
+    return Path(chosen) if os.path.isabs(chosen) else Path.home() / default
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make {folder}, which PIE_HOME decides: {error.strerror}"
+        ) from None
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write in {folder}, which PIE_HOME decides")
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:

@@ -155,7 +155,9 @@ def test_a_home_that_cannot_be_made_is_named(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PIE_HOME", str(tmp_path / "file" / "home"))
 
-    assert f"cannot make PIE_HOME {tmp_path}/file/home" in one_line(pie("model", "list"), 2)
+    assert f"cannot make {tmp_path}/file/home, which PIE_HOME decides" in one_line(
+        pie("model", "list"), 2
+    )
 
 
 @pytest.mark.usefixtures("home")

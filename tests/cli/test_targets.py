@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pie.cli import targets
-from pie.cli.home import Home, open_home
+from pie.cli.home import Home
 from pie.errors import UsageError
 
 
@@ -55,22 +55,6 @@ def test_without_the_library_that_is_the_reason(tmp_path: Path) -> None:
     """A wheel has the package only."""
     with pytest.raises(UsageError, match="the library is not part of this installation"):
         targets.find("beam", tmp_path / "missing")
-
-
-def test_a_home_is_chosen_by_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path / "user"))
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    monkeypatch.delenv("PIE_HOME", raising=False)
-    assert open_home().path == tmp_path / "user" / ".cache" / "pie"
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert open_home().path == tmp_path / "xdg" / "pie"
-
-    monkeypatch.setenv("PIE_HOME", "here")
-    assert open_home().path == Path.cwd() / "here"
-    assert (Path.cwd() / "here").is_dir()
 
 
 def test_the_cache_forgets_the_oldest_first(tmp_path: Path) -> None:
