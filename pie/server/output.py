@@ -1,0 +1,105 @@
+"""From what an instance has for its client to frames."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Iterator
+
+import blake3
+
+from pie.ids import EventCode
+from pie.messages import BlobSent, ClientItem, Event, Output
+
+from .frames import CHUNK, DownloadBlob, InstanceEvent, ServerFrame, StreamingOutput
+from .protocol import MAX_TEXT
+
+PIECE = MAX_TEXT // 4
+"""Characters of output in one message: however many bytes each has, they fit."""
+MERGED = 64 * 1024
+"""Bytes up to which pieces of output are joined."""
+
+_STREAMS = {"stdout": "Stdout", "stderr": "Stderr"}
+
+
+def hash_of(data: bytes) -> str:
+    """The name of a blob or program on the wire. It takes about 0.25 ms per MiB: one of many goes
+    to a thread.
+    """
+    return blake3.blake3(data).hexdigest()
+
+
+class Frames:
+    """The frames of one instance, as long as it lives: a character may come in two pieces."""
+
+    def __init__(self, instance_id: str, blob_end_chunk: bool) -> None:
+        """With `blob_end_chunk`, a blob is announced as one chunk longer than it is."""
+        self._instance_id = instance_id
+        self._blob_end_chunk = blob_end_chunk
+        self._decoders = {name: _decoder() for name in _STREAMS}
+
+    def of(self, item: ClientItem, blob_hash: str | None = None) -> Iterator[ServerFrame]:
+        """The frames of the instance's next item; a blob's chunks are cut as they are taken.
+
+        `blob_hash` is the `hash_of` a blob, for who has computed it elsewhere.
+        """
+        match item:
+            case Output(stream, data):
+                return self._text(stream, self._decoders[stream].decode(data))
+            case BlobSent(data):
+                return self._chunks(data, blob_hash or hash_of(data))
+            case Event(code, text):
+                return self._event(code, text)
+
+    def gap(self) -> None:
+        """What was written since is lost, with the rest of any character that has begun."""
+        for decoder in self._decoders.values():
+            decoder.reset()
+
+    def _text(self, stream: str, text: str) -> Iterator[ServerFrame]:
+        for start in range(0, len(text), PIECE):
+            output = {_STREAMS[stream]: text[start : start + PIECE]}
+            yield StreamingOutput(instance_id=self._instance_id, output=output)
+
+    def _event(self, code: EventCode, text: str) -> Iterator[ServerFrame]:
+        if code != EventCode.MESSAGE:
+            for stream, decoder in self._decoders.items():
+                yield from self._text(stream, decoder.decode(b"", final=True))
+        yield InstanceEvent(instance_id=self._instance_id, event=int(code), message=text)
+
+    def _chunks(self, data: bytes, blob_hash: str) -> Iterator[ServerFrame]:
+        """An empty blob is one empty chunk: none at all would tell its client nothing."""
+        count = max(1, -(-len(data) // CHUNK))
+        for index in range(count):
+            yield DownloadBlob(
+                instance_id=self._instance_id,
+                blob_hash=blob_hash,
+                chunk_index=index,
+                total_chunks=count + self._blob_end_chunk,
+                chunk_data=data[index * CHUNK : (index + 1) * CHUNK],
+            )
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+
+def merge(items: Iterable[ClientItem]) -> Iterator[ClientItem]:
+    """The same with neighbouring output of one stream joined, so that a backlog is few frames."""
+    run, size = list[Output](), 0
+    for item in items:
+        if not isinstance(item, Output):
+            yield from _joined(run)
+            yield item
+            run, size = [], 0
+            continue
+        if run and (item.stream != run[0].stream or size + len(item.data) > MERGED):
+            yield from _joined(run)
+            run, size = [], 0
+        run.append(item)
+        size += len(item.data)
+    yield from _joined(run)
+
+
+def _joined(run: list[Output]) -> Iterator[Output]:
+    if run:
+        yield Output(run[0].stream, b"".join(output.data for output in run))
