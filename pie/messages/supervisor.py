@@ -19,6 +19,12 @@ class Event:
     code: EventCode
     text: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of the text as UTF-8."""
+        text = self.text
+        return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
 
 @attrs.frozen
 class Output:
@@ -27,12 +33,20 @@ class Output:
     stream: str
     data: bytes
 
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
 
 @attrs.frozen
 class BlobSent:
     """A blob the guest sent."""
 
     data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
 
 
 ClientItem: TypeAlias = Event | Output | BlobSent
