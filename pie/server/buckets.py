@@ -1,0 +1,65 @@
+"""Histograms that cost a fraction of a microsecond per value."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+
+import attrs
+from prometheus_client.utils import floatToGoString
+
+SECONDS = (
+    *(round(step * 10.0**power, 7) for power in range(-4, 1) for step in (1, 1.5, 2, 3, 5, 7)),
+    *(10.0, 20.0, 30.0, 60.0, 120.0),
+)
+"""Close enough for percentiles that mean something: from 0.1 ms to two minutes."""
+FEW = 8
+"""So many values are counted faster one by one."""
+ROWS = tuple(float(1 << power) for power in range(13))
+
+
+@attrs.define(eq=False)
+class Buckets:
+    """Counts values by the first of `bounds` that is not below them.
+
+    The histogram of prometheus-client takes two locks and ten times as long.
+    """
+
+    bounds: tuple[float, ...]
+    counts: list[int] = attrs.field(init=False)
+    """Of each bound, and of what is beyond the last."""
+    total: float = attrs.field(default=0.0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds) + 1)
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def add_since(self, moments: Sequence[float], now: float) -> None:
+        """The times from `moments`, which are in order, to `now`; cheap for many."""
+        if len(moments) < FEW:
+            for moment in moments:
+                self.add(now - moment)
+            return
+        bounds, counts, left = self.bounds, self.counts, len(moments)
+        most = bisect_left(bounds, now - moments[0])
+        for index in range(bisect_left(bounds, now - moments[-1]), most):
+            older = bisect_left(moments, now - bounds[index])
+            counts[index] += left - older
+            left = older
+        counts[most] += left
+        # Rounding may not make it smaller: that would look like a new beginning.
+        self.total += max(0.0, now * len(moments) - sum(moments))
+
+    @property
+    def count(self) -> int:
+        """How many values there have been."""
+        return sum(self.counts)
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """How many values are at most each bound, as Prometheus wants it."""
+        names = [*map(floatToGoString, self.bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts), strict=True))
