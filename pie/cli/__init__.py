@@ -1,4 +1,5 @@
-"""The command line: `pie build`, `pie run`, `pie replay`, `pie model`, `pie sim`, `pie doctor`.
+"""The command line: `pie build`, `pie run`, `pie replay`, `pie model`, `pie auth`, `pie sim`,
+`pie doctor`.
 
 Exit codes: 0 it went well, 1 the inferlet or something it needs failed, 2 wrong use, 70 a bug of
 ours, 128 + n ended by signal n (Ctrl-C: 130). Whatever has an addressee is one line on stderr.

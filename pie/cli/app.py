@@ -10,6 +10,7 @@ import typer
 
 from pie import __version__
 
+from .auth import auth
 from .home import DEFAULT_MODEL, open_home
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 models = typer.Typer(help="Models that Pie keeps.", no_args_is_help=True)
 app.add_typer(models, name="model")
+app.add_typer(auth, name="auth")
 
 
 class DType(StrEnum):

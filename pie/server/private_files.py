@@ -54,13 +54,15 @@ def read_private(path: Path, limit: int) -> tuple[bytes, Stamp]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         _check_private(path, status, limit)
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read(limit), Stamp.of(status)
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
 
 
 def _check_private(path: Path, status: os.stat_result, limit: int) -> None:

@@ -105,12 +105,12 @@ class Users:
     path: Path
     _last: _Reading | None = None
 
-    def keys_of(self, user: str) -> tuple[PublicKey, ...]:
-        """None if there is no such user; UsageError if the file cannot be used."""
+    def keys_of(self, user: str) -> Mapping[str, PublicKey]:
+        """By name; empty if there is no such user. UsageError if the file cannot be used."""
         reading = self._current()
         if reading.problem is not None:
             raise UsageError(reading.problem)
-        return tuple(reading.users.get(user, {}).values())
+        return reading.users.get(user, {})
 
     def refresh(self) -> None:
         """Read the file if it has changed, a few milliseconds for a hundred keys.
