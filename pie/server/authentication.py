@@ -14,6 +14,7 @@ import random
 import secrets
 import string
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 import attrs
@@ -67,6 +68,11 @@ class Authentication:
     """Not looked at with Auth.NONE."""
     token: str = attrs.field(factory=make_token, repr=False)
     """Who has it is the user `internal`."""
+
+    @classmethod
+    def of(cls, mode: Auth, users_path: Path) -> Authentication:
+        """With a new token, and the users of that file."""
+        return cls(mode, Users(users_path))
 
     def gate(self) -> Gate:
         """For one new connection."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pie.errors import UsageError
 from .keys import PublicKey, parse_key
 from .names import check_name, check_user
 from .private_files import Stamp, read_private, stamp_of
+from .toml import parse_toml
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,7 @@ def _read(path: Path) -> tuple[dict[str, Keys], Stamp]:
 
 
 def _parse(content: bytes) -> dict[str, Keys]:
-    try:
-        document = tomllib.loads(content.decode())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"not UTF-8 at byte {error.start}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"not TOML: {error}") from None
-    users = _table(document, "users")
+    users = _table(parse_toml(content), "users")
     return {name: _keys(name, user) for name, user in users.items()}
 
 
