@@ -46,13 +46,15 @@ class ServerConfig:
     """Where and how to serve."""
 
     host: str = "127.0.0.1"
+    """The address to listen at."""
     port: int = 8080
     """0: any free one."""
     auth: Auth | None = None
-    """None: NONE on loopback, KEYS elsewhere."""
+    """How clients prove who they are. None: not at all on loopback, by keys elsewhere."""
     tls_certificate: Path | None = None
+    """PEM file with the server's certificate and its chain: clients then use wss://."""
     tls_key: Path | None = None
-    """Both or none. PEM files."""
+    """PEM file with the certificate's key. Both or none."""
     allowed_origins: tuple[str, ...] = ()
     """Web pages that may connect, as "https://example.org"; browsers send where a page is from."""
     blob_end_chunk: bool = True
