@@ -224,6 +224,29 @@ def simulate(
 
 
 @app.command()
+def top(
+    url: Annotated[str, typer.Option(help="Of the server.")] = "http://127.0.0.1:8080",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With the server's token. [that of this machine's server]"
+        ),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one frame; exit code 1 if all is not well.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="From one look to the next.")
+    ] = 2.0,
+) -> int:
+    """Show what a running server is doing. Leave with q."""
+    from .top import Options, top_command
+
+    options = Options(url=url, token_file=token_file, once=once, interval=interval)
+    return top_command(options, open_home())
+
+
+@app.command()
 def doctor() -> int:
     """Check this machine and this installation; exit code 1 if something needed is broken."""
     from .doctor import examine

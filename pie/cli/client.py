@@ -92,7 +92,7 @@ async def _feed(engine: Engine, instance: InstanceId, sends: Sequence[str], sour
     limit = engine.config.limits.max_message_bytes
     for text in sends:
         await _send(engine, instance, text)
-    if _is_ours_to_read(source):
+    if is_ours_to_read(source):
         async with aclosing(lines(source, limit)) as texts:
             async for text in texts:
                 await _send(engine, instance, text)
@@ -108,7 +108,7 @@ async def _send(engine: Engine, instance: InstanceId, text: str) -> None:
         # It has ended, and we are about to hear of it.
 
 
-def _is_ours_to_read(source: int) -> bool:
+def is_ours_to_read(source: int) -> bool:
     """A job in the background would be stopped if it read from its terminal."""
     if not os.isatty(source):
         return True

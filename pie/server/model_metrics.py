@@ -17,7 +17,7 @@ from pie.errors import PassFailed, PieError
 from pie.ids import InstanceId
 from pie.messages import SchedulerMessage
 
-from .buckets import ROWS, SECONDS, Buckets
+from .buckets import ROWS, SECONDS, STEP_SECONDS, Buckets
 
 
 class DeviceFacts(Protocol):
@@ -48,7 +48,7 @@ class DeviceFacts(Protocol):
 class ModelMetrics:
     """Observes the scheduler of a model, and its device."""
 
-    step_seconds: Buckets = attrs.field(factory=lambda: Buckets(SECONDS))
+    step_seconds: Buckets = attrs.field(factory=lambda: Buckets(STEP_SECONDS))
     step_rows: Buckets = attrs.field(factory=lambda: Buckets(ROWS))
     queue_seconds: Buckets = attrs.field(factory=lambda: Buckets(SECONDS))
     """From the submission of a pass to the beginning of its first step."""
