@@ -113,3 +113,13 @@ def test_pure_cores_know_neither_trio_nor_torch() -> None:
         modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
 
         assert not {"trio", "torch"} & (names | modules), core
+
+
+def test_what_the_server_decides_knows_neither_trio_nor_the_web() -> None:
+    """Logins, quotas, settings and the protocol are plain functions of what comes in."""
+    modules = ("authentication", "limits", "settings", "protocol", "uploads")
+    wanted = ", ".join(f"pie.server.{module}" for module in modules)
+    code = f"import {wanted}, sys; print({{'trio', 'quart', 'torch'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import inspect
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pie.server.authentication import DISABLED, Answer, Authentication, LoginFrame
+from pie.server.authentication import DISABLED, Answer, Authentication, Gate, LoginFrame
 from pie.server.config import Auth
 from pie.server.frames import Identification, InternalAuthenticate, Signature
+from pie.server.protocol import decode
 from pie.server.users import Users
 from pie.server.users_edit import add_key, remove_key
 
@@ -330,3 +334,46 @@ def test_nothing_but_a_signature_or_the_token_opens(
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_text_without_authentication_is_the_one_that_clients_compare(version: str) -> None:
     assert f'"{DISABLED}"' in inspect.getsource(published(version).PieClient.authenticate)
+
+
+def talk(client: Any, gate: Gate, action: str, *arguments: object) -> None:
+    """Have a published client log in, with our answers in place of a connection's."""
+
+    async def ask(message: dict[str, Any]) -> tuple[bool, str]:
+        frame = decode(msgpack.packb(message | {"corr_id": 1}))
+        assert isinstance(frame, LoginFrame)
+        answer = gate.receive(frame)
+        return answer.successful, answer.text
+
+    client._send_msg_and_wait = ask
+    asyncio.run(getattr(client, action)(*arguments))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_published_clients_log_in(
+    checking: Authentication, trusting: Authentication, version: str
+) -> None:
+    client = published(version).PieClient("ws://nowhere")
+    for authentication, key in ((trusting, None), *((checking, client_key(k)) for k in KINDS)):
+        gate = authentication.gate()
+        talk(client, gate, "authenticate", "ann", key)
+        assert gate.user == "ann"
+
+    gate = checking.gate()
+    talk(client, gate, "internal_authenticate", checking.token)
+    assert gate.user == "internal"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_published_clients_are_told_why_not(checking: Authentication, version: str) -> None:
+    client = published(version).PieClient("ws://nowhere")
+    key = client_key("Ed25519")
+
+    with pytest.raises(Exception, match=r"'mallory': Signature verification failed"):
+        talk(client, checking.gate(), "authenticate", "mallory", key)
+    with pytest.raises(Exception, match=r"rejected by server: a user name is 1 to 128"):
+        talk(client, checking.gate(), "authenticate", " ann", key)
+    with pytest.raises(Exception, match=r"requires public key authentication"):
+        talk(client, checking.gate(), "authenticate", "ann")
+    with pytest.raises(Exception, match=r"Invalid token"):
+        talk(client, checking.gate(), "internal_authenticate", "wrong")
