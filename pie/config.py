@@ -75,6 +75,9 @@ class EngineConfig:
     """Instances at once: a launch beyond it is refused."""
     max_instances_per_user: int | None = None
     """Of one user: a launch beyond it is refused. None: as many as there may be."""
+    max_pages_per_user: int | None = None
+    """KV pages of one model that all instances of a user have or wait for, and those of its
+    exports, shared ones each time: an allocation, import or export beyond it traps. None: any."""
     max_store_bytes: int = 256 * MIB
     """Keys and values of one user in the key-value store: setting one beyond it traps."""
     limits: Limits = attrs.field(factory=Limits)

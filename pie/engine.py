@@ -7,6 +7,7 @@ first and the actors after them, also when the caller is cancelled.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -32,6 +33,7 @@ from .ids import InstanceId
 from .mailbox import ask, tell
 from .messages import (
     BrokerMessage,
+    CountPages,
     DescribeService,
     ExecutorMessage,
     InstanceDescription,
@@ -129,6 +131,14 @@ class Engine:
     async def instances(self, user: str | None = None) -> list[InstanceDescription]:
         """The running instances, oldest first."""
         return await ask(self._supervisor, ListInstances(user))
+
+    async def pages_of(self) -> dict[InstanceId, int]:
+        """How many KV pages each running instance holds, of all models together."""
+        pages: Counter[InstanceId] = Counter()
+        for service in self.services:
+            held = await service.ask(CountPages())
+            pages.update(held)
+        return dict(pages)
 
     async def stats(self) -> dict[str, ServiceStats]:
         """A snapshot of each model's scheduler, by model name."""
@@ -241,8 +251,17 @@ def _start_service(
     start(Executor(batches, model).run)
     info = model.runner.info
     observer = None if observe is None else observe(info)
-    scheduling = config.scheduling
-    start(Scheduler(read, executor, info, activity, scheduling, state, observer).run)
+    scheduler_actor = Scheduler(
+        read,
+        executor,
+        info,
+        activity,
+        config.scheduling,
+        state,
+        observer,
+        max_pages_per_user=config.max_pages_per_user,
+    )
+    start(scheduler_actor.run)
     return ModelService(index=index, info=info, scheduler=scheduler, activity=activity)
 
 

@@ -103,6 +103,7 @@ def test_pure_cores_know_neither_trio_nor_torch() -> None:
         "pools",
         "prediction",
         "queue",
+        "quotas",
         "room",
     )
     for core in cores:

@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from pie.ids import ResourceKind
 
 from .passes import Pending, PendingCommand, PendingPass, Resource
-from .pools import Pool, Space
-from .room import Room
+from .pools import Export, Pool, Space
+from .quotas import Holdings
+from .room import Allocation, Request, Room
 
 
 def audit_holders(spaces: Iterable[Space], entries: Iterable[list[Resource]]) -> set[Resource]:
@@ -79,3 +80,25 @@ def audit_places(room: Room, live: Iterable[Resource], *, whole: bool) -> None:
     own = [place for place in places if place < host.capacity]
     lost = host.capacity - len(host.free) - len(own)
     assert not (whole and lost), f"{lost} places in host memory are lost"
+
+
+def audit_quotas(
+    counted: Iterable[Holdings],
+    spaces: Iterable[Space],
+    exports: Iterable[Export],
+    requests: Iterable[Request],
+) -> None:
+    """Assert that users are counted what their instances have and wait for, and their exports."""
+    pages: Counter[Holdings | None] = Counter()
+    for space in spaces:
+        pages[space.holdings] += len(space.held)
+    for export in exports:
+        pages[export.holdings] += len(export.resources)
+        for importer in export.importers:
+            pages[importer.space.holdings] += len(export.resources)
+    for request in requests:
+        if isinstance(request, Allocation):
+            pages[request.space.holdings] += request.count
+    for holdings in counted:
+        found = pages[holdings]
+        assert holdings.pages == found, f"{holdings.user}: {holdings.pages} counted, {found} found"

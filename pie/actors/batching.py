@@ -23,6 +23,7 @@ from pie.ids import InstanceId
 from pie.mailbox import Ask, answering, ask, draining
 from pie.messages import (
     AllocatePointers,
+    CountPages,
     DescribeService,
     EndInstance,
     ExecutorMessage,
@@ -80,6 +81,8 @@ class Scheduler:
         config: Scheduling,
         state: StateFolder | None = None,
         observer: Observer | None = None,
+        *,
+        max_pages_per_user: int | None = None,
     ) -> None:
         """With `state`, exports of KV pages are kept there (R7)."""
         self._mailbox = mailbox
@@ -93,6 +96,7 @@ class Scheduler:
             adapter_slots=info.adapters.slots if info.adapters else 0,
             host_pages=info.pages if config.host_pages is None else config.host_pages,
             keeps_exports=state is not None,
+            max_pages_per_user=max_pages_per_user,
         )
         self._moves = Moves(self._table)
         self._relocation = Relocation(self._moves, executor, observer)
@@ -203,6 +207,8 @@ class Scheduler:
                 message.reply.answer(
                     self._counters.snapshot(self._ledger, self._relocation.moved_out)
                 )
+            case CountPages():
+                message.reply.answer(self._table.pages_of())
             case _:
                 assert_never(message)
 

@@ -18,6 +18,7 @@ from pie.probes import sometimes
 from .hazards import Users, writers_of
 from .passes import Pending, Resource
 from .pools import Answer, Errand, Export, ExportKey, Importer
+from .quotas import Holdings, Quotas
 from .room import Import, Room
 
 
@@ -40,6 +41,7 @@ class ExportBook:
     _room: Room
     _users: Users
     _page_size: int
+    _quotas: Quotas
     _keeps: bool = attrs.field(kw_only=True)
     """Whether exports of KV pages are kept in files."""
     errands: list[tuple[Errand, ExportKey, Export]] = attrs.field(factory=list)
@@ -48,24 +50,31 @@ class ExportBook:
     """Entries that wait for passes or for their file, and whose importers do."""
 
     def add(self, key: ExportKey, owner: InstanceId, resources: list[Resource], token: Any) -> None:
-        """Register an entry; GuestError if there is one of this name.
+        """Register an entry; GuestError if there is one of this name, or no more may be.
 
         The exporter is told now; if the entry is kept, when it is on disk: what a guest does
         after its export, like setting a flag for others, then never outlives the export.
         """
         if key in self.entries:
             raise GuestError(f"export-resources: the name {key[2]!r} exists already (R6)")
+        holdings = self._holdings(key)
+        if holdings is not None:
+            holdings.take(len(resources), "export-resources")
         unwritten: set[Pending] = set()
         for resource in resources:
             resource.holders += 1
             unwritten |= writers_of(resource, owner, self._users, self._page_size)
-        export = self.entries[key] = Export(owner, resources, unwritten, exporter=token)
+        export = Export(owner, resources, holdings, unwritten, exporter=token)
+        self.entries[key] = export
         if not self._is_kept(key):
             self._tell_exporter(export)
         if unwritten:
             self._pending[key] = export
         else:
             self._written(key, export)
+
+    def _holdings(self, key: ExportKey) -> Holdings | None:
+        return self._quotas.of(key[0]) if key[1] is ResourceKind.KV_PAGE else None
 
     def _is_kept(self, key: ExportKey) -> bool:
         return self._keeps and key[1] is ResourceKind.KV_PAGE
@@ -107,10 +116,13 @@ class ExportBook:
             self._bring_back(export, importer)
 
     def import_(self, key: ExportKey, importer: Importer) -> None:
-        """Give `importer` handles, now or later; UnknownExport if there is no such entry."""
+        """Give `importer` handles, now or later; UnknownExport if there is no such entry,
+        LimitExceeded if its user may not have so many.
+        """
         export = self.entries.get(key)
         if export is None:
             raise UnknownExport(key[2])
+        importer.space.take(len(export.resources), "import-resources")
         export.importers.append(importer)
         if key in self._pending:
             if export.unwritten:
@@ -163,15 +175,19 @@ class ExportBook:
         for resource in export.resources:
             resource.holders -= 1
             self._room.reclaim(resource)
+        if export.holdings is not None:
+            export.holdings.give_back(len(export.resources))
         if export.kept:
             self.errands.append((Errand.DELETE, key, export))
 
     # Files. What they are is the shell's; it says here what became of the errands.
 
     def restore(self, user: str, name: str, count: int) -> None:
-        """There is a file of `count` KV pages from an earlier run."""
+        """There is a file of `count` KV pages from an earlier run: kept, whatever the quota is."""
+        holdings = self._quotas.of(user)
+        holdings.pages += count
         resources = [Resource(ResourceKind.KV_PAGE, None, holders=1) for _ in range(count)]
-        export = Export(None, resources, kept=True, away=True)
+        export = Export(None, resources, holdings, kept=True, away=True)
         self.entries[user, ResourceKind.KV_PAGE, name] = export
 
     def current(self, key: ExportKey, export: Export) -> bool:

@@ -14,11 +14,12 @@ from pie.errors import Closed, OutOfResources, PieError
 from pie.ids import InstanceId, Pointer, ResourceKind
 from pie.probes import sometimes
 
-from .audit import audit_holders, audit_numbers, audit_places, audit_users
+from .audit import audit_holders, audit_numbers, audit_places, audit_quotas, audit_users
 from .exports import ExportBook
 from .hazards import Users, check_spoiled, order_by_pages, order_by_slots
 from .passes import Pending, PendingCommand, PendingPass, Resource
 from .pools import NAMES, Answer, Export, ExportKey, Importer, Pool, Space
+from .quotas import Quotas
 from .room import Allocation, Copy, HostPool, Return, Room
 
 PAGE = ResourceKind.KV_PAGE
@@ -36,6 +37,7 @@ class PageTable:
         adapter_slots: int = 0,
         host_pages: int = 0,
         keeps_exports: bool = False,
+        max_pages_per_user: int | None = None,
     ) -> None:
         self.page_size = page_size
         self.pools = {
@@ -48,14 +50,17 @@ class PageTable:
         self._spaces: dict[tuple[InstanceId, ResourceKind], Space] = {}
         self._exports: dict[ExportKey, Export] = {}
         self.users = Users()
-        self.book = ExportBook(self._exports, self.room, self.users, page_size, keeps=keeps_exports)
+        self._quotas = Quotas(max_pages_per_user)
+        self.book = ExportBook(
+            self._exports, self.room, self.users, page_size, self._quotas, keeps=keeps_exports
+        )
 
     # ------------------------------------------------------------------ instances
 
     def open(self, instance: InstanceId, user: str) -> None:
         self._users[instance] = user
         for kind in self.pools:
-            self._spaces[instance, kind] = Space()
+            self._spaces[instance, kind] = Space(self._quotas.of(user) if kind is PAGE else None)
 
     def close(self, instance: InstanceId) -> None:
         """Take back handles, requests and unwritten exports; visible exports stay (R6, R10)."""
@@ -78,10 +83,17 @@ class PageTable:
         space = self._spaces.get((instance, kind))
         return len(space.held) if space else 0  # it may have ended, and an export need a copy
 
+    def pages_of(self) -> dict[InstanceId, int]:
+        """How many KV pages each instance has handles of."""
+        return {instance: self.holds(instance, PAGE) for instance in self._users}
+
     # ----------------------------------------------------------------- allocation
 
     def allocate(self, instance: InstanceId, kind: ResourceKind, count: int, token: Any) -> None:
-        """Ask for `count` new resources; the answer comes by `answers`, now or later."""
+        """Ask for `count` new resources; the answer comes by `answers`, now or later.
+
+        OutOfResources if that can never be, LimitExceeded if the user may not have so many.
+        """
         pool = self.pools[kind]
         held = self.holds(instance, kind)
         if held + count > pool.capacity:
@@ -90,6 +102,7 @@ class PageTable:
                 f"the pool has {pool.capacity}"
             )
         space = self._spaces[instance, kind]
+        space.take(count, "allocate-resources")
         arrival = self.room.next_arrival()
         self.room.enqueue(Allocation(instance, arrival, kind, space, count, token))
         self.room.serve()
@@ -118,7 +131,10 @@ class PageTable:
         name: str,
         token: Any = None,
     ) -> None:
-        """Register an entry. `token` is answered True now, or when a kept entry is on disk."""
+        """Register an entry. `token` is answered True now, or when a kept entry is on disk.
+
+        GuestError if there is one of this name, LimitExceeded beyond the user's quota.
+        """
         held = self._spaces[instance, kind].held
         resources = [held[pointer] for pointer in pointers]
         self.book.add(self._key(instance, kind, name), instance, resources, token)
@@ -346,3 +362,6 @@ class PageTable:
             live = audit_users(pending, live)
         audit_numbers(self.pools, live, whole=pending is not None)
         audit_places(self.room, live, whole=pending is not None)
+        audit_quotas(
+            self._quotas.all(), self._spaces.values(), self._exports.values(), self.room.requests()
+        )

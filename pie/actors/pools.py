@@ -12,6 +12,7 @@ from pie.errors import PieError
 from pie.ids import InstanceId, Pointer, ResourceKind
 
 from .passes import Pending, Resource
+from .quotas import Holdings
 
 NAMES = {
     ResourceKind.KV_PAGE: "KV pages",
@@ -27,6 +28,8 @@ ExportKey = tuple[str, ResourceKind, str]
 class Space:
     """The virtual ids of one instance and kind, smallest free first."""
 
+    holdings: Holdings | None = None
+    """Where its user's are counted, if they are KV pages."""
     held: dict[Pointer, Resource] = attrs.field(factory=dict)
     _free: list[Pointer] = attrs.field(factory=list)
     _next: int = 0
@@ -45,7 +48,18 @@ class Space:
         resource = self.held.pop(pointer)
         heapq.heappush(self._free, pointer)
         resource.holders -= 1
+        self.give_back(1)
         return resource
+
+    def take(self, count: int, call: str) -> None:
+        """Count `count` that are asked for, to be added later. LimitExceeded beyond a quota."""
+        if self.holdings is not None:
+            self.holdings.take(count, call)
+
+    def give_back(self, count: int) -> None:
+        """So many are let go, or will not be added."""
+        if self.holdings is not None:
+            self.holdings.give_back(count)
 
 
 @attrs.define(eq=False)
@@ -97,6 +111,8 @@ class Export:
     owner: InstanceId | None
     """None: it is from an earlier run of the engine."""
     resources: list[Resource]
+    holdings: Holdings | None
+    """Where its user's are counted, if they are KV pages."""
     unwritten: set[Pending] = attrs.field(factory=set)
     importers: list[Importer] = attrs.field(factory=list)
     """Whoever has asked for handles and has none yet."""
@@ -126,6 +142,7 @@ class Export:
         if importer not in self.importers:
             return []
         self.importers.remove(importer)
+        importer.space.give_back(len(self.resources))
         return [Answer(importer.token, error=error)]
 
 

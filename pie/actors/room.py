@@ -93,6 +93,7 @@ class Allocation(Request):
         room.answers.append(Answer(self.token, tuple(self.space.add(r) for r in new)))
 
     def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
+        self.space.give_back(self.count)
         return [Answer(self.token, error=error)], []
 
 
@@ -278,6 +279,10 @@ class Room:
         lines = self._lines.values() if kind is None else [self._lines.get(kind, [])]
         return {request.instance for line in lines for request in line}
 
+    def requests(self) -> list[Request]:
+        """Those in all lines."""
+        return [request for line in self._lines.values() for request in line]
+
     def waiting(self) -> int:
-        """Requests in all lines."""
+        """How many there are."""
         return sum(len(line) for line in self._lines.values())

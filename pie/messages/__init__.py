@@ -21,6 +21,7 @@ from .executor import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatc
 from .forward import ForwardPass, PassResult, Rank, Sample
 from .scheduler import (
     AllocatePointers,
+    CountPages,
     DescribeService,
     EndInstance,
     ExportPointers,
@@ -62,6 +63,7 @@ __all__ = [
     "CancelReceive",
     "ClientItem",
     "CloseMailbox",
+    "CountPages",
     "DeleteKey",
     "DescribeService",
     "EndInstance",

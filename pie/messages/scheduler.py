@@ -153,6 +153,11 @@ class DescribeService(Ask["ServiceStats"]):
     """A snapshot for people, tests and `debug-query`."""
 
 
+@attrs.frozen(eq=False)
+class CountPages(Ask[dict[InstanceId, int]]):
+    """How many KV pages each instance has handles of."""
+
+
 SchedulerMessage: TypeAlias = (
     OpenInstance
     | AllocatePointers
@@ -166,6 +171,7 @@ SchedulerMessage: TypeAlias = (
     | Synchronize
     | EndInstance
     | DescribeService
+    | CountPages
 )
 
 

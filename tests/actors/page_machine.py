@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import pytest
@@ -18,7 +19,7 @@ from pie.actors.moves import Moves
 from pie.actors.pages import PageTable
 from pie.actors.passes import PendingPass, Resource
 from pie.actors.pools import Answer
-from pie.errors import Closed, GuestError, OutOfResources, PassFailed
+from pie.errors import Closed, GuestError, LimitExceeded, OutOfResources, PassFailed
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 
 from .page_checks import check_lines, check_names, check_users
@@ -34,9 +35,12 @@ INSTANCES = 4
 class PageTableMachine(RuleBasedStateMachine):
     """Every step is done to the table and to its plain model; `memory` stands for a device."""
 
-    @initialize(pages=st.integers(2, 8), host_pages=st.integers(0, 8))
-    def start(self, pages: int, host_pages: int) -> None:
-        self.table = PageTable(SIZE, pages, 2, host_pages=host_pages)
+    @initialize(
+        pages=st.integers(2, 8), host_pages=st.integers(0, 8), quota=st.none() | st.integers(8, 16)
+    )
+    def start(self, pages: int, host_pages: int, quota: int | None) -> None:
+        self.table = PageTable(SIZE, pages, 2, host_pages=host_pages, max_pages_per_user=quota)
+        self.quota = math.inf if quota is None else quota
         self.moves = Moves(self.table)
         self.plain = PlainTable()
         self.pending: dict[int, PendingPass] = {}
@@ -100,9 +104,23 @@ class PageTableMachine(RuleBasedStateMachine):
             with pytest.raises(OutOfResources):
                 self.table.allocate(instance, kind, count, token)
             return
+        if self.beyond_quota(instance, kind, count):
+            with pytest.raises(LimitExceeded, match="max_pages_per_user"):
+                self.table.allocate(instance, kind, count, token)
+            return
         self.questions[token] = Question(instance, kind, count)
         self.table.allocate(instance, kind, count, token)
         self.read_answers()
+
+    def beyond_quota(self, instance: InstanceId, kind: ResourceKind, count: int) -> bool:
+        """Whether a user would have more pages than it may, with those it waits for."""
+        user = self.plain.users[instance]
+        asked = sum(
+            question.count
+            for question in self.questions.values()
+            if question.kind is PAGE and self.plain.users[question.instance] == user
+        )
+        return kind is PAGE and self.plain.counted(user) + asked + count > self.quota
 
     def holders(self, kind: ResourceKind) -> list[InstanceId]:
         return [instance for instance in self.plain.users if self.plain.spaces[instance, kind]]
@@ -146,6 +164,10 @@ class PageTableMachine(RuleBasedStateMachine):
             with pytest.raises(GuestError, match="exists already"):
                 self.table.export(instance, kind, pointers, name)
             return
+        if self.beyond_quota(instance, kind, len(pointers)):
+            with pytest.raises(LimitExceeded, match="export-resources: user"):
+                self.table.export(instance, kind, pointers, name)
+            return
         self.plain.export(instance, key, pointers)
         self.table.export(instance, kind, pointers, name)
 
@@ -170,6 +192,10 @@ class PageTableMachine(RuleBasedStateMachine):
     def import_(self, data: st.DataObject) -> None:
         instance, key = self.an_entry(data)
         token = self.number()
+        if self.beyond_quota(instance, key[1], len(self.plain.exports[key].pages)):
+            with pytest.raises(LimitExceeded, match="import-resources: user"):
+                self.table.import_(instance, key[1], key[2], token)
+            return
         self.questions[token] = Question(instance, key[1], self.plain.exports[key])
         self.table.import_(instance, key[1], key[2], token)
         self.read_answers()

@@ -87,6 +87,14 @@ class PlainTable:
         held[pointer] = page
         return pointer
 
+    def counted(self, user: str) -> int:
+        """Handles of KV pages that a user's instances have, and the pages of its entries."""
+        mine = [self.spaces[i, PAGE] for i, owner in self.users.items() if owner == user]
+        entries = [
+            e.pages for (of, kind, _), e in self.exports.items() if (of, kind) == (user, PAGE)
+        ]
+        return sum(map(len, (*mine, *entries)))
+
     def free(self, instance: InstanceId, kind: ResourceKind, pointers: Sequence[Pointer]) -> None:
         for pointer in pointers:
             del self.spaces[instance, kind][pointer]
@@ -157,3 +165,7 @@ class Question:
     kind: ResourceKind
     wanted: int | PlainExport
     """How many new ones, or what is imported."""
+
+    @property
+    def count(self) -> int:
+        return len(self.wanted.pages) if isinstance(self.wanted, PlainExport) else self.wanted

@@ -116,6 +116,7 @@ async def scheduler_bench(
     host_pages: int = 0,
     dispatch: str = "gather",
     state: StateFolder | None = None,
+    max_pages_per_user: int | None = None,
 ) -> AsyncIterator[Bench]:
     """Run a scheduler and its executor; check the page table at the end."""
     model = model or HashModel()
@@ -129,7 +130,15 @@ async def scheduler_bench(
         dispatch=dispatch,
         prefill_slowdown=prefill_slowdown,
     )
-    scheduler = Scheduler(mailbox, executor, model.info, activity, config, state)
+    scheduler = Scheduler(
+        mailbox,
+        executor,
+        model.info,
+        activity,
+        config,
+        state,
+        max_pages_per_user=max_pages_per_user,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Executor(batches, _device(model, run)).run)
         nursery.start_soon(scheduler.run)

@@ -21,6 +21,7 @@ from pie.errors import UsageError
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
 from pie.ids import EventCode
+from pie.messages import Event
 from pie.programs import NativeProgram, WasmProgram
 from pie.testing import LinearTiming, SimulatedGpu, outcome_of, run_native, simulated_engine
 
@@ -147,6 +148,29 @@ async def test_launches_beyond_the_limits_are_refused() -> None:
         await engine.launch(NativeProgram(wait), user="bob")
         with pytest.raises(UsageError, match="3 instances are running, the limit"):
             await engine.launch(NativeProgram(wait), user="eve")
+
+
+async def test_a_guest_of_a_user_without_pages_left_traps_and_is_told_why() -> None:
+    """It would else wait for what only the user's own guests could let go."""
+
+    async def grow(args: list[str]) -> None:
+        model = await inferlet.get_model()
+        queue = await host.create_queue(model.handle)
+        await host.allocate(queue, 0, int(args[0]))
+        await host.send("grown")
+        await trio.sleep_forever()
+
+    config = EngineConfig(max_pages_per_user=5)
+    async with simulated_engine(config=config) as engine:
+        first = await engine.launch(NativeProgram(grow), ["3"], user="ann")
+        assert await anext(first.outbox) == Event(EventCode.MESSAGE, "grown")
+        beyond = await run_native(engine, grow, ["3"], user="ann")
+        other = await engine.launch(NativeProgram(grow), ["5"], user="bob")
+        assert await anext(other.outbox) == Event(EventCode.MESSAGE, "grown")
+        assert await engine.pages_of() == {first.instance: 3, other.instance: 5}
+
+    assert beyond.event.code is EventCode.EXCEPTION
+    assert "user 'ann' has 3 KV pages in instances and exports and asks for 3" in beyond.event.text
 
 
 @pytest.mark.slow
