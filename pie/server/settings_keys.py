@@ -156,6 +156,7 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
         EngineConfig,
         names={
             "max_instances_per_user": "instances",
+            "max_pages_per_user": "kv_pages",
             "max_store_bytes": "store_bytes",
         },
     ),

@@ -87,6 +87,7 @@ def test_every_table_reaches_its_class(read: Read, tmp_path: Path) -> None:
         launches_per_minute = 0.5
         stored_bytes = 1000
         instances = 7
+        kv_pages = 8
         store_bytes = "2 KiB"
 
         [engine]
@@ -130,6 +131,7 @@ def test_every_table_reaches_its_class(read: Read, tmp_path: Path) -> None:
             seed=11,
             max_instances=12,
             max_instances_per_user=7,
+            max_pages_per_user=8,
             max_store_bytes=2048,
             limits=Limits(cpu_seconds=1.0, max_message_bytes=100),
             scheduling=Scheduling(step_tokens=64, prefill_slowdown=math.inf, dispatch="eager"),
