@@ -21,12 +21,14 @@ from .frames import (
     ServerEvent,
     ServerFrame,
 )
-from .heading import read_heading
+from .heading import Heading, read_heading
 
 MAX_MESSAGE = 1 << 20
 """Bytes: the published client's WebSocket takes nothing larger."""
 MAX_TEXT = MAX_MESSAGE - 4096
 """Bytes of UTF-8 text that surely fit a frame, with everything around them."""
+MAX_KEYS = 64
+"""Of a message that is worth a second look."""
 
 Refusal: TypeAlias = Response | LaunchResult | AttachResult
 
@@ -64,10 +66,13 @@ def decode(data: bytes) -> ClientFrame:
         return _frames.decode(data)
     except _NOT_DECODED as error:
         reason = error
+    heading = read_heading(data)
     try:
-        return _decode_without_nils(data)
+        if heading.keys <= MAX_KEYS:
+            return _decode_without_nils(data)
     except _NOT_DECODED:
-        raise _explain(data, reason) from None
+        pass  # The first reason is about what the client has sent.
+    raise _error(heading, reason)
 
 
 def _decode_without_nils(data: bytes) -> ClientFrame:
@@ -76,9 +81,8 @@ def _decode_without_nils(data: bytes) -> ClientFrame:
     return _frames.decode(_encoder.encode(present))
 
 
-def _explain(data: bytes, reason: Exception) -> ProtocolError:
-    """Of a message that cannot be decoded for `reason`: whose it is, and what is wrong."""
-    heading = read_heading(data)
+def _error(heading: Heading, reason: Exception) -> ProtocolError:
+    """Of a message that cannot be decoded for `reason`."""
     if heading.type is None:
         text = f"message without a readable `type` ({_cause(reason)}): known are {_NAMES}"
     elif heading.type in _OLD:
@@ -137,9 +141,9 @@ def encode(frame: ServerFrame) -> bytes:
             frame = replace(frame, message=_whole(frame.message))
         case LaunchResult() | AttachResult() | InstanceEvent() | ServerEvent():
             frame = replace(frame, message=_fit(frame.message))
+        case LiveInstances():
+            frame = replace(frame, instances=_fit_entries(frame.instances))
     data = _encoder.encode(frame)
-    if len(data) >= MAX_MESSAGE and isinstance(frame, LiveInstances):
-        data = _encoder.encode(replace(frame, instances=_fit_entries(frame.instances)))
     assert len(data) < MAX_MESSAGE, f"a {frame.__struct_config__.tag} of {len(data)} bytes"
     return data
 
@@ -164,10 +168,15 @@ def _fit(text: str) -> str:
 
 
 def _fit_entries(entries: list[InstanceEntry]) -> list[InstanceEntry]:
-    """As many as fit: first without the longest arguments, then without the oldest instances."""
+    """As many as fit: first without the longest arguments, then without the oldest instances.
+
+    Takes time in proportion to all arguments, shown or not.
+    """
     shown = dict(enumerate(entries))
     sizes = {index: _size(entry) for index, entry in shown.items()}
     excess = sum(sizes.values()) - MAX_TEXT
+    if excess <= 0:
+        return entries
     for index in sorted(shown, key=lambda index: _size(shown[index].arguments), reverse=True):
         if excess <= 0:
             break
