@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pie.ids import EventCode
 from pie.messages import BlobSent, ClientItem, Event, Output
+from pie.server.blobs import hash_of
 from pie.server.frames import CHUNK, DownloadBlob, InstanceEvent, ServerFrame, StreamingOutput
-from pie.server.output import MERGED, Frames, hash_of, merge
+from pie.server.output import MERGED, Frames, merge
 from pie.server.protocol import MAX_MESSAGE, encode
 
 from .published_client import INSTANCE, VERSIONS, Receiver

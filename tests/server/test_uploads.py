@@ -6,8 +6,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from pie.server.blobs import hash_of
 from pie.server.frames import CHUNK
-from pie.server.output import hash_of
 from pie.server.uploads import MAX_FAILED, Budget, Failed, Finished, Uploads
 
 from .upload_machine import UploadMachine
