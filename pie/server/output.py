@@ -44,7 +44,7 @@ class Frames:
                 return self._event(code, text)
 
     def gap(self) -> None:
-        """What was written since is lost, with the rest of any character that has begun."""
+        """Some of what was written next is lost: forget a character that has only begun."""
         for decoder in self._decoders.values():
             decoder.reset()
 
