@@ -23,7 +23,7 @@ LAYERS = [
     "config activity batch offload outbox",
     "mailbox",
     "signals",
-    "errors ids probes collector",
+    "errors ids probes collector pruning",
 ]
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row.split()}
 

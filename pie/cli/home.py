@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import attrs
 
 from pie.errors import UsageError
+from pie.pruning import prune
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The model of `pie run`, fetched when it is first needed."""
 CACHE_BYTES = 2 << 30
-"""What each part of the cache may hold: about a hundred built inferlets."""
+"""What may be kept of built inferlets: about a hundred."""
 
 
 @attrs.frozen
@@ -66,14 +65,8 @@ class Home:
         return self.path / "cache" / "compiled"
 
     def prune(self, limit: int = CACHE_BYTES) -> None:
-        """Delete the oldest files of a part of the cache that holds more than `limit` bytes."""
-        for part in (self.built, self.compiled):
-            files = sorted(_files(part), reverse=True)
-            total = 0
-            for _, size, path in files:
-                total += size
-                if total > limit:
-                    path.unlink(missing_ok=True)
+        """Delete the oldest built inferlets if they have more than `limit` bytes."""
+        prune(self.built, limit)
 
 
 def open_home() -> Home:
@@ -106,11 +99,3 @@ def _make(folder: Path) -> None:
         ) from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise UsageError(f"cannot write in {folder}, which PIE_HOME decides")
-
-
-def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Time of the last change, bytes and path of each file; other processes may delete some."""
-    for path in folder.glob("*"):
-        with suppress(FileNotFoundError):
-            status = path.stat()
-            yield status.st_mtime, status.st_size, path

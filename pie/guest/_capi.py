@@ -39,6 +39,7 @@ from typing import Any
 
 from wasmtime import Config, Engine, WasmtimeError
 from wasmtime import _ffi as ffi
+from wasmtime.component import ComponentType
 
 CELL = 32
 """Bytes of a component value."""
@@ -280,6 +281,21 @@ def add_resource(instance: Any, name: str, kind: Any, callback: Any) -> None:
     text = name.encode()
     pointer = ctypes.cast(callback, c_void_p)
     check(_add_resource(address(instance), text, len(text), address(kind), pointer, None, None))
+
+
+# Types
+
+
+def count_imports(component_type: Any, engine: Any) -> int:
+    """Of a component; listing them takes time by the square of this."""
+    return int(ffi.wasmtime_component_type_import_count(component_type.ptr(), engine.ptr()))
+
+
+def count_exports(kind: Any, engine: Any) -> int:
+    """Of a component's type, or an instance's; listing them takes time by the square of this."""
+    if isinstance(kind, ComponentType):
+        return int(ffi.wasmtime_component_type_export_count(kind.ptr(), engine.ptr()))
+    return int(ffi.wasmtime_component_instance_type_export_count(kind.ptr(), engine.ptr()))
 
 
 # Engines, stores and calls

@@ -12,6 +12,7 @@ import os
 import platform
 import stat
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,12 @@ import wasmtime.component as wit
 from wasmtime import WasmtimeError
 
 from pie.errors import ProgramError, UsageError
+from pie.pruning import prune
 
 _log = logging.getLogger(__name__)
+
+MOST_BYTES = 4 << 30
+"""About a hundred inferlets in Python."""
 
 
 def compile_component(engine: Any, wasm: bytes) -> Any:
@@ -36,8 +41,13 @@ def compile_component(engine: Any, wasm: bytes) -> Any:
 class Cache:
     """A folder of compiled components for one engine configuration."""
 
-    def __init__(self, folder: Path, engine: Any, configuration: str) -> None:
-        """Create `folder` if needed; UsageError if others could write or read in it."""
+    def __init__(
+        self, folder: Path, engine: Any, configuration: str, limit: int = MOST_BYTES
+    ) -> None:
+        """Create `folder` if needed; UsageError if others could write or read in it.
+
+        What was not used for longest is deleted when the files come to more than `limit` bytes.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or not _is_private(status):
@@ -46,35 +56,47 @@ class Cache:
                 f"0700; it belongs to {status.st_uid} and has mode "
                 f"{stat.S_IMODE(status.st_mode):04o}"
             )
-        self._folder, self._engine = folder, engine
+        self.folder, self._engine, self._limit = folder, engine, limit
         facts = (version("wasmtime"), configuration, platform.machine(), cpu_features())
         self._salt = "\n".join(facts).encode()
 
+    def has(self, wasm: bytes) -> bool:
+        """Whether the component of `wasm` is here, unless its file turns out to be damaged."""
+        return any(self._files(self._key(wasm)))
+
     def component(self, wasm: bytes) -> Any:
         """The component of `wasm`, compiled now if it is not here."""
-        key = hashlib.sha256(self._salt + b"\0" + wasm).hexdigest()
+        key = self._key(wasm)
         found = self._load(key)
         if found is None:
             found = compile_component(self._engine, wasm)
             self._store(key, bytes(found.serialize()))
         return found
 
+    def _key(self, wasm: bytes) -> str:
+        return hashlib.sha256(self._salt + b"\0" + wasm).hexdigest()
+
+    def _files(self, key: str) -> Iterator[Path]:
+        return self.folder.glob(f"{key}.*.cwasm")
+
     def _load(self, key: str) -> Any:
-        for path in sorted(self._folder.glob(f"{key}.*.cwasm")):
+        for path in sorted(self._files(key)):
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode) or not _is_private(status):
                 _log.warning("not using %s: it must be a file of ours with mode 0600", path)
             elif _digest(path.read_bytes()) != path.name.split(".")[1]:
                 _log.warning("not using %s: its content is damaged", path)
             else:
+                os.utime(path)  # the least recently used is deleted first
                 return wit.Component.deserialize_file(self._engine, str(path))
             path.unlink()
         return None
 
     def _store(self, key: str, code: bytes) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
             file.write(code)
-        os.replace(file.name, self._folder / f"{key}.{_digest(code)}.cwasm")
+        os.replace(file.name, self.folder / f"{key}.{_digest(code)}.cwasm")
+        prune(self.folder, self._limit)
 
 
 def _digest(code: bytes) -> str:
@@ -91,3 +113,8 @@ def cpu_features() -> str:
         if line.startswith(("flags", "Features")):
             return " ".join(sorted(line.partition(":")[2].split()))
     return platform.processor()
+
+
+def configuration(fuel: bool) -> str:
+    """What machine code for one kind of engine is told apart by."""
+    return "fuel" if fuel else "epochs"

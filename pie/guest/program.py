@@ -7,21 +7,19 @@ from typing import Any
 
 import attrs
 import wasmtime.component as wit
-from wasmtime import WasmtimeError, wat2wasm
 
 from pie.errors import ProgramError
 
 from . import _capi, calls, linker
 from .cache import Cache, compile_component
 from .host import HostInterface
+from .parts import check_size
 from .readers import reader
+from .source import read_source
 from .traps import one_line
 from .values import Reader
 
 RUN = "inferlet:core/run"
-_MAGIC = b"\0asm"
-_COMPONENT = b"\x0d\x00\x01\x00"
-_CORE_MODULE = b"\x01\x00\x00\x00"
 _TEST_MEMORY = 1 << 32
 
 
@@ -60,38 +58,15 @@ def prepare(
     """
     name = name or (source.name if isinstance(source, Path) else "program")
     try:
-        wasm = _read(source)
+        wasm = read_source(source)
         component = cache.component(wasm) if cache else compile_component(engine, wasm)
+        check_size(engine, component.type)
         index, kind = _find_run(engine, component)
         linked = linker.link(engine, component, interfaces)
         _test_link(engine, linked, component, fuel=fuel)
     except ProgramError as error:
         raise ProgramError(f"{name}: {error}") from None
     return Program(name, component, linked, index, reader(kind.result))
-
-
-def _read(source: bytes | Path) -> bytes:
-    if isinstance(source, Path):
-        path = source
-        try:
-            source = path.read_bytes()
-        except OSError as error:
-            raise ProgramError(f"cannot read {path}: {error.strerror}") from None
-    text = source.lstrip()
-    if text.startswith((b"(", b";;")):
-        try:
-            source = bytes(wat2wasm(source))
-        except WasmtimeError as error:
-            raise ProgramError(f"not WebAssembly text: {' '.join(str(error).split())}") from None
-    if not source.startswith(_MAGIC):
-        raise ProgramError(f"not WebAssembly: it begins with {source[:4]!r}")
-    if source[4:8] == _CORE_MODULE:
-        raise ProgramError(
-            "a core module, not a component: make one with `wasm-tools component new`"
-        )
-    if source[4:8] != _COMPONENT:
-        raise ProgramError(f"an unknown kind of WebAssembly: version {source[4:8].hex(' ')}")
-    return source
 
 
 def _find_run(engine: Any, component: Any) -> tuple[Any, Any]:

@@ -14,12 +14,14 @@ from pie.errors import UsageError
 from pie.offload import Offload, in_thread
 
 from . import _capi
-from .cache import Cache
+from .apart import USUAL, CompileLimits, compile_apart
+from .cache import Cache, configuration
 from .driver import Guest
 from .host import Err, HostInterface, Ok
 from .instance import Instance
 from .mappings import Mappings, count_mappings, guests_possible, most_mappings
 from .program import Program, prepare
+from .source import read_source
 from .ticker import Ticker
 from .turns import Turns
 from .wasi import Exit, interfaces_of_wasi
@@ -114,8 +116,9 @@ class WasmHost:
             self._preemption = _ByEpochs(self._ticker)
         offered = [*interfaces_of_wasi(simulated=self._fuel), *interfaces]
         self._interfaces = {interface.name: interface for interface in offered}
-        configuration = "fuel" if self._fuel else "epochs"
-        self._cache = cache and Cache(cache, self._engine, configuration)
+        self._cache: Cache | None = None
+        if cache is not None:
+            self._cache = Cache(cache, self._engine, configuration(self._fuel))
         self._offload = offload
         _check_limit(max_guests)
         self._max_guests = max_guests
@@ -126,6 +129,22 @@ class WasmHost:
     def guests(self) -> int:
         """Guests alive now."""
         return self._guests
+
+    async def needs_compiling(self, source: bytes | Path) -> bool:
+        """Whether there is a cache and it lacks this; ProgramError if it is surely no component."""
+        if self._cache is None:
+            return False
+        return not await self._offload(lambda cache: cache.has(read_source(source)), self._cache)
+
+    async def compile(self, source: bytes, *, name: str, limits: CompileLimits = USUAL) -> None:
+        """Compile into the cache, in a process of its own that leaves time to everybody else.
+
+        Raises ProgramError if it is no component or takes more than `limits`, UsageError if the
+        cache cannot be written. `load` then finds it, and checks whether it is an inferlet.
+        """
+        assert self._cache is not None, "there is nowhere to compile to"
+        task = limits.task(self._cache.folder, len(source), fuel=self._fuel)
+        await compile_apart(task, source, name)
 
     async def load(self, source: bytes | Path, *, name: str = "") -> Program:
         """Compile, link and test a component, binary or text, away from the loop.

@@ -24,6 +24,12 @@ def hash_of(data: bytes) -> str:
     return blake3(data).hexdigest()
 
 
+def check_hash(data: bytes, expected: str) -> None:
+    """UsageError if `data` does not have this hash."""
+    if (found := hash_of(data)) != expected:
+        raise UsageError(f"Hash mismatch: expected {expected}, got {found}")
+
+
 @attrs.frozen
 class Blobs:
     """A folder of them. Whoever writes or deletes keeps out all others who do."""

@@ -18,7 +18,7 @@ import attrs
 
 from pie.errors import UsageError
 
-from .blobs import Blobs, hash_of
+from .blobs import Blobs, check_hash, hash_of
 from .library_room import make_room
 from .library_tables import EVERYBODY, Entry, Tables, Uploads
 from .private_files import locked
@@ -147,8 +147,7 @@ class ProgramLibrary:
         Beyond `limit` bytes of this user's uploads older ones make room, see `make_room`.
         UsageError if they cannot, or if `wasm` does not have the hash `key`.
         """
-        if (found := hash_of(wasm)) != key:
-            raise UsageError(f"Hash mismatch: expected {key}, got {found}")
+        check_hash(wasm, key)
         with self._changing() as change:
             now = self._now()
             change.tables.put(key, len(wasm), now)

@@ -182,3 +182,58 @@ async def test_a_trap_in_the_start_function_ends_that_guest_only() -> None:
         program = await host.load(text.encode())
         with pytest.raises(GuestError, match="unreachable"):
             await host.run(program, make_instance())
+
+
+def _doubling(depth: int) -> str:
+    """Declares the type $t with two to the power of `depth` numbers in it."""
+    types = "".join(f"(type $t{n + 1} (tuple $t{n} $t{n}))" for n in range(depth))
+    return f"(type $t0 (tuple u32)) {types} (type $t (tuple $t{depth}))"
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        f'{_doubling(13)} (export "f" (func (param "a" $t)))',
+        f'{_doubling(13)} (export "f" (func (result (result (option $t)))))',
+        " ".join(f'(export "f{number}" (func))' for number in range(10_001)),
+    ],
+)
+async def test_a_type_that_would_take_minutes_to_link_is_refused(imports: str) -> None:
+    """Such a component has a few hundred bytes."""
+    text = component(imports, [], "", functions=[])
+    async with hosting() as host:
+        with pytest.raises(ProgramError, match="or their types too large: more than 10000 parts"):
+            await host.load(text.encode())
+
+
+async def test_every_kind_of_type_is_looked_into() -> None:
+    text = component(
+        '(type $r0 (record (field "a" (list (tuple u8 (option string))))))'
+        '(export "r" (type $r (eq $r0))) (type $v0 (variant (case "a" $r) (case "b")))'
+        '(export "v" (type $v (eq $v0))) (export "f" (func (result (result $v (error string)))))',
+        [],
+        "",
+        functions=[],
+    )
+    async with hosting() as host:
+        assert await host.run(await host.load(text.encode()), make_instance()) == Ok()
+
+
+async def test_the_cache_keeps_what_was_used_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server runs for months, and its clients upload new builds all the time."""
+    texts = [NOOP.replace("(component", f"(component (core module $m{n})", 1) for n in range(3)]
+    async with hosting(cache=tmp_path / "cache") as host:
+        for age, text in enumerate(texts[:2]):
+            await host.load(text.encode())
+            for path in (tmp_path / "cache").iterdir():
+                os.utime(path, (1e9 + age, 1e9 + age))
+        assert host._cache is not None
+        size = max(path.stat().st_size for path in (tmp_path / "cache").iterdir())
+        host._cache._limit = int(size * 2.5)
+        await host.load(texts[0].encode())
+        await host.load(texts[2].encode())
+
+        lacking = [await host.needs_compiling(text.encode()) for text in texts]
+    assert lacking == [False, True, False]
