@@ -91,7 +91,7 @@ ENTRIES = (
     of_model(
         Kind.COUNTER,
         "pie_failed_steps_total",
-        "Batches that the device lost; most are repeated.",
+        "Batches that the device lost.",
         _failures,
     ),
     _histogram(
