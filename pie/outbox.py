@@ -56,12 +56,19 @@ class Outbox(Generic[T]):
     _filled: Signal = attrs.field(factory=Signal, init=False)
     _room: Signal = attrs.field(factory=lambda: Signal(ready=True), init=False)
     """Not ready: it is attached and full."""
+    ended: Signal = attrs.field(factory=Signal, init=False)
+    """Ready once it has had its last item."""
     _closed: bool = attrs.field(default=False, init=False)
     """It has had its last item, which is the hindmost as long as it is there."""
     _kept: int | None = attrs.field(default=None, init=False)
     """Bytes that it keeps, if it is detached."""
     _dropped_items: int = attrs.field(default=0, init=False)
     _dropped_bytes: int = attrs.field(default=0, init=False)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether its last item has been read."""
+        return self._closed and not self._items
 
     # Writing
 
@@ -84,6 +91,7 @@ class Outbox(Generic[T]):
         assert not self._closed, AFTER_THE_LAST
         self._closed = True
         self._add(last)
+        self.ended.set()
 
     def _add(self, item: T) -> None:
         self._items.append(item)

@@ -46,20 +46,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _no_hidden_bugs(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test in which a host call had a bug of ours, even if nobody looked at its guest.
+    """Fail a test in which a host call or the server had a bug of ours, even if nobody looked.
 
     A test that makes such a bug on purpose carries the mark `makes_a_bug`.
     """
     found: list[str] = []
+    places = (supervisor.log, logging.getLogger("pie.server"))
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             found.append(record.getMessage())
 
     listener = Listener(logging.ERROR)
-    supervisor.log.addHandler(listener)
+    for place in places:
+        place.addHandler(listener)
     yield
-    supervisor.log.removeHandler(listener)
+    for place in places:
+        place.removeHandler(listener)
     if request.node.get_closest_marker("makes_a_bug") is None:
         assert found == []
 

@@ -174,6 +174,42 @@ def replay(
     return replay_command(Options(file=file, settings=settings, json=json))
 
 
+@app.command()
+def serve(
+    settings: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE.toml", help="Settings. [config.toml of the data]"),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Where to listen. [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="0: any free one. [8080]")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|PATH", help="Instead of the models in the settings."),
+    ] = None,
+    dtype: Annotated[DType | None, typer.Option(help="Of all models.")] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> int:
+    """Serve models to clients, by the protocol of the published ones.
+
+    Without settings: the default model on loopback, where names are not proven. SIGTERM and Ctrl-C
+    let instances end within a grace period, tell all clients, and exit with 0; a second one does
+    not wait. Logs go to stderr.
+    """
+    from .serve import Options, serve_command
+
+    options = Options(
+        settings=settings,
+        host=host,
+        port=port,
+        models=tuple(model or ()),
+        dtype=None if dtype is None else dtype.value,
+        log_json=log_json,
+        verbose=verbose,
+    )
+    return serve_command(options, open_home())
+
+
 @models.command("list")
 def list_models() -> int:
     """Show the models that can be named, and which of them are here."""

@@ -70,7 +70,7 @@ def _gather(options: Options, home: Home, say: Say) -> Ingredients:
     for text in (*options.arguments, *options.sends):
         _check_text(text)
     place = find(options.target)
-    model = _model_path(options.model, home, say)
+    model = model_path(options.model, home, say)
     if place.is_dir():
         say(f"building {place.name}")
     component = component_of(place, home.built)
@@ -86,7 +86,7 @@ def _check_text(text: str) -> None:
         raise UsageError(f"not UTF-8, which an inferlet gets: {text!r}") from None
 
 
-def _model_path(name: str, home: Home, say: Say) -> Path:
+def model_path(name: str, home: Home, say: Say) -> Path:
     """Where the model is. The default one is fetched if need be."""
     try:
         return resolve(name, home.path)

@@ -17,13 +17,15 @@ def load(
     adapter_slots: int = 8,
     max_adapter_rank: int = 64,
     threads: int | None = None,
+    name: str | None = None,
 ) -> ModelRunner:
     """Load a GGUF file or a Hugging Face folder and make it ready to run.
 
     `float32` is the bit-invariant reference; `auto` is the fastest path for this machine.
     An adapter slot takes memory once it holds something; with 0 the model takes no adapters.
     `pages` None means room for 65,536 tokens, or less in little memory. `threads` None leaves
-    torch's number; it holds for the whole process and must not change while bits matter.
+    torch's number; it holds for the whole process and must not change while bits matter. `name`
+    None is the model's own.
     Raises ModelError, in one line, for what cannot be read.
     """
     from .loading import load_runner
@@ -36,4 +38,5 @@ def load(
         adapter_slots=adapter_slots,
         max_adapter_rank=max_adapter_rank,
         threads=threads,
+        name=name,
     )

@@ -31,9 +31,9 @@ class KVCache:
     @staticmethod
     def build(config: LlamaConfig, pages: int) -> KVCache:
         slots = (pages + 1) * PAGE_SIZE
-        return KVCache(
-            torch.zeros(config.layers, 2, config.kv_heads, slots, config.head_dim), pages
-        )
+        shape = (config.layers, 2, config.kv_heads, slots, config.head_dim)
+        # torch.zeros writes them all; numpy's are the system's until a page of it is written.
+        return KVCache(torch.from_numpy(np.zeros(shape, dtype=np.float32)), pages)
 
     @property
     def nowhere(self) -> int:

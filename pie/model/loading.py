@@ -56,6 +56,7 @@ def load_runner(
     adapter_slots: int = 8,
     max_adapter_rank: int = 64,
     threads: int | None = None,
+    name: str | None = None,
 ) -> ModelRunner:
     """Load what `path` names; see `pie.model.load`."""
     if dtype not in ("float32", "auto"):
@@ -72,7 +73,7 @@ def load_runner(
         model = Llama.build(checkpoint.config, checkpoint.tensors)
         support = LoraSupport(checkpoint.config, adapter_slots, max_adapter_rank)
         info = ModelInfo(
-            name=checkpoint.name,
+            name=name or checkpoint.name,
             tokenizer=checkpoint.tokenizer,
             vocabulary=checkpoint.config.vocabulary,
             context_length=checkpoint.config.context_length,

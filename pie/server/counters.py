@@ -23,8 +23,9 @@ class Refusal(StrEnum):
     """The server is about to end."""
     INSTANCES = "instances"
     """The engine has as many as it takes, in all or of the user."""
+    UPLOAD = "upload"
+    """Chunks that do not fit together, or are too many; no program; no room for it."""
     LOGIN_SECONDS = "login_seconds"
-    STALL_SECONDS = "stall_seconds"
     MAX_CONNECTIONS = "max_connections"
     MAX_UNAUTHENTICATED = "max_unauthenticated"
     CONNECTIONS = "connections"
@@ -32,11 +33,6 @@ class Refusal(StrEnum):
     MESSAGES_PER_SECOND = "messages_per_second"
     LAUNCHES_PER_MINUTE = "launches_per_minute"
     UPLOADS_PER_MINUTE = "uploads_per_minute"
-    STORED_BYTES = "stored_bytes"
-    MAX_PROGRAM_BYTES = "max_program_bytes"
-    MAX_BLOB_BYTES = "max_blob_bytes"
-    MAX_UPLOADING_BYTES = "max_uploading_bytes"
-    UPLOAD_IDLE_SECONDS = "upload_idle_seconds"
 
 
 @attrs.define(eq=False)

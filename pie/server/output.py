@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from pie.ids import EventCode
 from pie.messages import BlobSent, ClientItem, Event, Output
@@ -47,6 +48,17 @@ class Frames:
         """Some of what was written next is lost: forget a character that has only begun."""
         for decoder in self._decoders.values():
             decoder.reset()
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[None]:
+        """Forget what was made of an item that could not be sent: it will be given again."""
+        states = {name: decoder.getstate() for name, decoder in self._decoders.items()}
+        try:
+            yield
+        except BaseException:
+            for name, decoder in self._decoders.items():
+                decoder.setstate(states[name])
+            raise
 
     def _text(self, stream: str, text: str) -> Iterator[ServerFrame]:
         for start in range(0, len(text), PIECE):

@@ -6,6 +6,7 @@ import difflib
 import ipaddress
 import logging
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -47,14 +48,16 @@ class Settings:
     engine: EngineConfig = attrs.field(
         factory=lambda: EngineConfig(limits=Limits(max_message_bytes=MAX_TEXT))
     )
-    """Without its `state_path`: see `engine_with_state`."""
+    """Without its `state_path` and `seed`: see `engine_with_state`."""
     state: State = State.DISK
+    seed: int | None = None
     models: tuple[ModelSettings, ...] = ()
 
     def engine_with_state(self, folder: Path) -> EngineConfig:
-        """With what outlives the engine in `folder`, if anything is to."""
+        """With what outlives the engine in `folder`, if anything is to, and with a seed."""
         path = str(folder) if self.state is State.DISK else None
-        return attrs.evolve(self.engine, state_path=path)
+        seed = secrets.randbits(63) if self.seed is None else self.seed
+        return attrs.evolve(self.engine, state_path=path, seed=seed)
 
 
 def read_settings(path: Path) -> Settings:

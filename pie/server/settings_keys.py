@@ -54,11 +54,14 @@ class ModelSettings:
 
 @attrs.frozen
 class StateSettings:
-    """The part of [engine] that needs a place on this machine."""
+    """The part of [engine] that is another for each start or place."""
 
     state: State = State.DISK
     """"disk": key-value pairs and exported KV pages outlive the server, in the data folder.
     "memory": both end with it."""
+    seed: int | None = None
+    """Instances derive their ids and, launched without one, their seeds from it. None: a new one at
+    each start."""
 
 
 @attrs.frozen(kw_only=True)
@@ -160,8 +163,7 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
             "max_store_bytes": "store_bytes",
         },
     ),
-    "engine": _keys(EngineConfig, names={"seed": "seed", "max_instances": "max_instances"})
-    | _keys(StateSettings),
+    "engine": _keys(EngineConfig, names={"max_instances": "max_instances"}) | _keys(StateSettings),
     "limits": _keys(Limits),
     "scheduling": _keys(Scheduling),
     "model": _keys(

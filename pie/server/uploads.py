@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import blake3
@@ -32,6 +34,15 @@ class Budget:
     def give_back(self, size: int) -> None:
         self.held -= size
 
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """A finished upload goes on taking memory for the duration."""
+        self.held += size
+        try:
+            yield
+        finally:
+            self.give_back(size)
+
 
 @attrs.frozen(kw_only=True)
 class Finished:
@@ -41,6 +52,10 @@ class Finished:
     key: str
     """Its hash, in lower case."""
     chunks: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.chunks))
 
     def data(self) -> bytes:
         """All of it in one piece: up to 1 ms per MiB, so that a large one goes to a thread."""
@@ -94,6 +109,10 @@ class Uploads:
     """Uploads at once: one beyond it fails."""
     _open: dict[int, _Upload] = attrs.field(factory=dict)
     _failed: dict[int, _Failure] = attrs.field(factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether there is anything that can expire."""
+        return bool(self._open or self._failed)
 
     def starts(self, corr_id: int) -> bool:
         """Whether a chunk of this request is the first that is heard of it."""

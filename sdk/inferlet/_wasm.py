@@ -58,7 +58,10 @@ def drop(handle: Any) -> None:
 async def write(stream: str, text: str) -> None:
     """Write to a standard stream and flush it."""
     file = sys.stdout if stream == "stdout" else sys.stderr
-    file.write(text)
+    # Unbuffered, as it is here, it takes as much as the host takes at once and no more.
+    data = memoryview(text.encode(errors=file.errors or "strict"))
+    while data:
+        data = data[file.buffer.write(data) :]
     file.flush()
 
 

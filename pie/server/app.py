@@ -1,0 +1,117 @@
+"""The ASGI application: WebSocket sessions at any path, and pages for those who operate it."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from typing import Any, cast
+
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart import Response, abort, request, websocket
+from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIWebsocketConnection
+
+from .config import Auth
+from .counters import Refusal
+from .listing import listing
+from .server import Server
+from .session import Session
+from .transport import Gone
+
+_DISCONNECTED = "websocket.disconnect"
+
+
+class WebsocketConnection(TrioASGIWebsocketConnection):
+    """Lets a session read all that its client has sent, where Quart cancels it at the end.
+
+    A client may send something that has no reply and leave at once.
+    """
+
+    _left = False
+
+    async def handle_messages(  # type: ignore[override]  # as in quart_trio
+        self, nursery: trio.Nursery, receive: ASGIReceiveCallable
+    ) -> None:
+        async with self.send_channel:
+            while (event := cast(dict[str, Any], await receive()))["type"] != _DISCONNECTED:
+                if event["type"] == "websocket.receive":
+                    message = event.get("bytes")
+                    await self.send_channel.send(event["text"] if message is None else message)
+            self._left = True
+
+    async def send_data(self, send: ASGISendCallable, data: str | bytes) -> None:
+        if self._left:
+            raise Gone
+        await send(cast(Any, {"type": "websocket.send", "bytes": data, "text": None}))
+
+
+class QuartTransport:
+    """The WebSocket of the current context."""
+
+    def __init__(self) -> None:
+        self._websocket = websocket._get_current_object()  # type: ignore[attr-defined]
+        self.peer = ":".join(map(str, self._websocket.scope.get("client") or ("unknown",)))
+
+    async def receive(self) -> bytes | str:
+        try:
+            return cast(bytes | str, await self._websocket.receive())
+        except trio.EndOfChannel:
+            raise Gone from None
+
+    async def send(self, data: bytes) -> None:
+        await self._websocket.send(data)
+
+    async def close(self, code: int, reason: str) -> None:
+        # A close frame holds 123 bytes of text.
+        short = reason.encode()[:120].decode(errors="ignore")
+        await self._websocket.close(code, short)
+
+
+def make_app(server: Server) -> QuartTrio:
+    """The application of a running server."""
+    app = QuartTrio("pie")
+    app.asgi_websocket_class = WebsocketConnection
+
+    @app.websocket("/", defaults={"path": ""})
+    @app.websocket("/<path:path>")
+    async def serve_session(path: str) -> None:
+        origin = websocket.headers.get("Origin")
+        if origin is not None and origin not in server.config.allowed_origins:
+            server.refused(Refusal.ALLOWED_ORIGINS)
+            abort(403, "pages of other origins may not connect (allowed_origins)")
+        if (reason := server.refuses_connections()) is not None:
+            abort(503, reason)
+        await websocket.accept()
+        await Session(server, QuartTransport()).run()
+
+    @app.get("/healthz")
+    async def health() -> Response:
+        report = server.report()
+        body = json.dumps(report.body)
+        return Response(body, 200 if report.healthy else 503, mimetype="application/json")
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        _check_token(server)
+        accept = request.headers.get("Accept", "")
+        text = await server.metrics.render(server.engine, server.state(), accept=accept)
+        return Response(text, content_type=server.metrics.content_type(accept))
+
+    @app.get("/v1/instances")
+    async def instances() -> Response:
+        _check_token(server)
+        body, kind = listing(await server.rows(), request.headers.get("Accept", ""))
+        return Response(body, content_type=kind)
+
+    return app
+
+
+def _check_token(server: Server) -> None:
+    """Where clients have to prove who they are, so has whoever looks at them."""
+    if server.authentication.mode is Auth.NONE:
+        return
+    expected = f"Bearer {server.authentication.token}"
+    given = request.headers.get("Authorization", "")
+    if not hmac.compare_digest(given.encode(), expected.encode()):
+        abort(401, "the internal token is needed, as a bearer token")

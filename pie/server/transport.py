@@ -1,0 +1,47 @@
+"""What a session needs of a WebSocket."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+import trio
+
+
+class Gone(Exception):
+    """The client has left: nothing can be sent any more, and nothing comes after what was read."""
+
+
+class Transport(Protocol):
+    """One connection; messages arrive and leave whole."""
+
+    @property
+    def peer(self) -> str:
+        """Where the client is, for the log."""
+        ...
+
+    async def receive(self) -> bytes | str:
+        """The next message; raises Gone after the last."""
+        ...
+
+    async def send(self, data: bytes, /) -> None:
+        """Send a message; waits for a slow client. One call at a time. Raises Gone."""
+        ...
+
+    async def close(self, code: int, reason: str, /) -> None:
+        """Say goodbye, with a WebSocket close code (RFC 6455, section 7.4)."""
+        ...
+
+
+@attrs.define(eq=False)
+class InOrder:
+    """Sends from many tasks, each message whole and in the order of the calls."""
+
+    _transport: Transport
+    _turn: trio.StrictFIFOLock = attrs.field(factory=trio.StrictFIFOLock)
+
+    async def send(self, *messages: bytes) -> None:
+        """Send `messages` with nothing between them. Raises Gone."""
+        async with self._turn:
+            for message in messages:
+                await self._transport.send(message)
