@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from pie import __version__
 
 from .auth import auth
 from .home import DEFAULT_MODEL, open_home
+from .server_commands import DType, serve, top
 
 app = typer.Typer(
     help="A programmable LLM server: inferlets run beside the model.",
@@ -22,11 +22,8 @@ app = typer.Typer(
 models = typer.Typer(help="Models that Pie keeps.", no_args_is_help=True)
 app.add_typer(models, name="model")
 app.add_typer(auth, name="auth")
-
-
-class DType(StrEnum):
-    FLOAT32 = "float32"
-    AUTO = "auto"
+app.command()(serve)
+app.command()(top)
 
 
 def _show_version(wanted: bool) -> None:
@@ -174,42 +171,6 @@ def replay(
     return replay_command(Options(file=file, settings=settings, json=json))
 
 
-@app.command()
-def serve(
-    settings: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE.toml", help="Settings. [config.toml of the data]"),
-    ] = None,
-    host: Annotated[str | None, typer.Option(help="Where to listen. [127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="0: any free one. [8080]")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME|PATH", help="Instead of the models in the settings."),
-    ] = None,
-    dtype: Annotated[DType | None, typer.Option(help="Of all models.")] = None,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
-) -> int:
-    """Serve models to clients, by the protocol of the published ones.
-
-    Without settings: the default model on loopback, where names are not proven. SIGTERM and Ctrl-C
-    let instances end within a grace period, tell all clients, and exit with 0; a second one does
-    not wait. Logs go to stderr.
-    """
-    from .serve import Options, serve_command
-
-    options = Options(
-        settings=settings,
-        host=host,
-        port=port,
-        models=tuple(model or ()),
-        dtype=None if dtype is None else dtype.value,
-        log_json=log_json,
-        verbose=verbose,
-    )
-    return serve_command(options, open_home())
-
-
 @models.command("list")
 def list_models() -> int:
     """Show the models that can be named, and which of them are here."""
@@ -257,29 +218,6 @@ def simulate(
     from .sim import Options, simulate
 
     return simulate(Options(seeds=seeds, scenario=scenario, log=log, threads=threads))
-
-
-@app.command()
-def top(
-    url: Annotated[str, typer.Option(help="Of the server.")] = "http://127.0.0.1:8080",
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="With the server's token. [that of this machine's server]"
-        ),
-    ] = None,
-    once: Annotated[
-        bool, typer.Option("--once", help="Print one frame; exit code 1 if all is not well.")
-    ] = False,
-    interval: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="From one look to the next.")
-    ] = 2.0,
-) -> int:
-    """Show what a running server is doing. Leave with q."""
-    from .top import Options, top_command
-
-    options = Options(url=url, token_file=token_file, once=once, interval=interval)
-    return top_command(options, open_home())
 
 
 @app.command()

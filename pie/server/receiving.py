@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import TypeAlias
 
 from pie.errors import UsageError
@@ -19,7 +18,7 @@ _PROGRAMS, _BLOBS = 4, 16
 
 
 class Receiving:
-    """The unfinished uploads of a connection; leaving the context drops them."""
+    """The unfinished uploads of a connection."""
 
     def __init__(self, config: ServerConfig, budget: Budget) -> None:
         self._programs = Uploads(
@@ -28,15 +27,8 @@ class Receiving:
         self._blobs = Uploads(max_bytes=config.max_blob_bytes, budget=budget, max_open=_BLOBS)
         self._idle_seconds = config.upload_idle_seconds
 
-    def __enter__(self) -> Receiving:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Drop them."""
         self._programs.close()
         self._blobs.close()
 

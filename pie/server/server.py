@@ -155,20 +155,20 @@ class Server:
         self.draining = True
         running = [h for h in self.instances.of() if not h.outbox.ended.ready()]
         log.info("shutting down: %d instances may go on for %g s", len(running), grace_seconds)
-        for session in self.sessions:
-            session.announce(f"{SHUTTING_DOWN}: instances may go on for {grace_seconds:g} s")
-        with trio.move_on_after(grace_seconds):
-            for hosted in running:
-                await wait_any((hosted.outbox.ended,))
-        left = [h for h in running if not h.outbox.ended.ready()]
-        if left:
+        text = f"{SHUTTING_DOWN}: instances may go on for {grace_seconds:g} s"
+        async with trio.open_nursery() as nursery:
+            for session in self.sessions:
+                nursery.start_soon(session.announce, text)
+            with trio.move_on_after(grace_seconds):
+                for hosted in running:
+                    await wait_any((hosted.outbox.ended,))
+            left = [h for h in running if not h.outbox.ended.ready()]
             log.info("ending %d instances", len(left))
-        with trio.move_on_after(_GOODBYE_SECONDS):
-            async with trio.open_nursery() as nursery:
-                for hosted in left:
-                    nursery.start_soon(self.terminate, hosted, SHUTTING_DOWN)
+            nursery.cancel_scope.deadline = trio.current_time() + _GOODBYE_SECONDS
+            for hosted in left:
+                nursery.start_soon(self.terminate, hosted, SHUTTING_DOWN)
             for session in list(self.sessions):
-                await session.idle()
+                nursery.start_soon(session.idle)
         for session in list(self.sessions):
             session.end(GOING_AWAY, SHUTTING_DOWN)
 
