@@ -1,4 +1,4 @@
-"""The command line: `pie build`, `pie run`, `pie replay`, `pie model`, `pie auth`, `pie sim`,
+"""The command line: `pie run`, `pie serve`, `pie build`, and what is needed around them.
 `pie doctor`.
 
 Exit codes: 0 it went well, 1 the inferlet or something it needs failed, 2 wrong use, 70 a bug of
