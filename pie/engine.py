@@ -59,7 +59,10 @@ T = TypeVar("T")
 
 @attrs.frozen
 class ThreadedModel:
-    """A loaded model whose work is done in a worker thread."""
+    """A loaded model whose work is done in a worker thread.
+
+    A thread cannot be stopped: of a call that is cancelled it goes on, and the next one waits.
+    """
 
     runner: ModelRunner
     _thread: trio.CapacityLimiter = attrs.field(
@@ -68,10 +71,12 @@ class ThreadedModel:
     """Its own: guests with long texts may keep all of the shared ones busy."""
 
     async def run(self, batch: Batch) -> BatchResult:
-        return await trio.to_thread.run_sync(self.runner.run, batch, limiter=self._thread)
+        return await self.apply(self.runner.run, batch)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
-        return await trio.to_thread.run_sync(method, *arguments, limiter=self._thread)
+        return await trio.to_thread.run_sync(
+            method, *arguments, limiter=self._thread, abandon_on_cancel=True
+        )
 
 
 class HostModel(Protocol):

@@ -5,6 +5,8 @@
     │   └── LimitExceeded    ... because it went past a configured limit
     ├── OutOfResources       the operator: a request that can never fit (event 5)
     ├── PassFailed           nobody in particular: a forward pass failed on the device
+    │   ├── PageLost         ... because a page of it was lost on its way to the device
+    │   └── DeviceStalled    the operator: the device does not answer
     ├── ProgramError         whoever made the component: it cannot be loaded
     ├── ModelError           whoever made or named the model file
     ├── UsageError           whoever called the engine or the command line
@@ -36,6 +38,14 @@ class OutOfResources(PieError):
 
 class PassFailed(PieError):
     """A forward pass, or one it depends on, failed on the device (contract F7)."""
+
+
+class PageLost(PassFailed):
+    """The contents of a KV page were lost on their way back from host memory."""
+
+
+class DeviceStalled(PassFailed):
+    """The device has not answered in time and may still be at it: asking again would not help."""
 
 
 class ProgramError(PieError):

@@ -16,7 +16,7 @@ LAYERS = [
     "server",
     "testing",
     "programs build",
-    "engine trace",
+    "engine trace guarded",
     "guest actors model",
     "kernels",
     "messages philox",

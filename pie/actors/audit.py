@@ -71,7 +71,7 @@ def audit_numbers(
 def audit_places(room: Room, live: Iterable[Resource], *, whole: bool) -> None:
     """The same for places in host memory."""
     places = [resource.place for resource in live if resource.place is not None]
-    places += [place for _, place in room.returned]
+    places += [returned.place for returned in room.returned]
     host = room.host
     assert len(set(places)) == len(places), "a place in host memory is owned twice"
     both = set(places) & set(host.free)

@@ -18,7 +18,7 @@ import trio
 from pie.activity import Activity
 from pie.batch import ModelInfo
 from pie.config import Scheduling
-from pie.errors import PassFailed, PieError
+from pie.errors import DeviceStalled, PassFailed, PieError
 from pie.ids import InstanceId
 from pie.mailbox import Ask, answering, ask, draining
 from pie.messages import (
@@ -58,6 +58,7 @@ from .persistence import Persistence, StateFolder
 from .planner import BatchPlanner, Chunk
 from .prediction import StepTime
 from .relocation import Relocation
+from .room import Request
 from .slices import SettleSlice
 
 TAKE_SLICE = 256
@@ -99,7 +100,6 @@ class Scheduler:
             max_pages_per_user=max_pages_per_user,
         )
         self._moves = Moves(self._table)
-        self._relocation = Relocation(self._moves, executor, observer)
         self._commands = Commands(self._table, executor)
         self._step_time = StepTime()
         self._planner = BatchPlanner(
@@ -109,6 +109,9 @@ class Scheduler:
             allowance=Allowance(self._step_time, config.prefill_slowdown),
         )
         self._ledger = Ledger(self._table, self._planner, observer=observer)
+        self._relocation = Relocation(
+            self._moves, executor, self._ledger.fail, self._give_up, observer
+        )
         self._changed = Signal()
         self._gathering = Gathering(
             dispatch_named(config.dispatch),
@@ -227,7 +230,7 @@ class Scheduler:
     async def _form_batches(self) -> None:
         while True:
             await self._gather()
-            await self._commands.clear_stale()
+            self._ledger.fail(await self._commands.clear_stale())
             if self._persistence is not None and self._table.book.errands:
                 await self._persistence.run_errands()
                 self._tell_answers()
@@ -275,10 +278,14 @@ class Scheduler:
         No step can run and nobody moves.
         """
         sometimes("the first in line is given up")
-        instance, error = self._moves.refusal()
-        for work in self._moves.refuse_first(error):
-            self._ledger.finish(work)
-        self._ledger.evict(instance, error)
+        self._give_up(*self._moves.refusal())
+
+    def _give_up(self, request: Request, error: PieError) -> None:
+        """Whoever made the request ends, if it has not been granted meanwhile."""
+        if request not in self._table.room.requests():
+            return
+        self._ledger.fail(self._moves.refuse(request, error))
+        self._ledger.evict(request.instance, error)
         self._tell_answers()
 
     def _busy_with_files(self) -> bool:
@@ -316,16 +323,18 @@ class Scheduler:
             self._observer.ended(step, lost)
         self._gathering.ended(step, batch.rows, int(batch.lengths.sum()), seconds)
         self._counters.count(step, len(batch.sampled_rows) + len(batch.ranked_rows), seconds)
-        if lost is not None and await self._repeat_apart(step, packer):
+        if lost is not None and await self._repeat_apart(step, packer, lost):
             return
         await self._settle(step, lost)
 
-    async def _repeat_apart(self, step: list[Chunk], packer: Packer) -> bool:
+    async def _repeat_apart(self, step: list[Chunk], packer: Packer, lost: PieError) -> bool:
         """After a lost step, run what each instance had in it once more, without the others (F7).
 
-        False if it was of one instance alone, which has then failed.
+        False if all of it has failed: it was of one instance alone, or the device is still at it.
         """
         packer.undo_clears()
+        if isinstance(lost, DeviceStalled):
+            return False
         parts: dict[InstanceId, list[Chunk]] = {}
         for chunk in step:
             parts.setdefault(chunk.work.instance, []).append(chunk)

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from pie.batch import ClearAdapter, ints
+from pie.errors import DeviceStalled, PassFailed
 from pie.ids import ResourceKind
 from pie.mailbox import ask
 from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, RunCommand
@@ -16,7 +17,7 @@ from pie.probes import sometimes
 
 from .executor import insist
 from .pages import PageTable
-from .passes import PendingCommand
+from .passes import Pending, PendingCommand
 
 
 @attrs.define(eq=False)
@@ -26,10 +27,31 @@ class Commands:
     _table: PageTable
     _executor: trio.MemorySendChannel[ExecutorMessage]
 
-    async def clear_stale(self) -> None:
-        """Empty the adapter slots that have a new owner (R3)."""
-        for slot in self._table.pools[ResourceKind.ADAPTER].take_stale():
-            await insist(self._executor, partial(Adapt, ClearAdapter(slot)))
+    async def clear_stale(self) -> list[Pending]:
+        """Empty the adapter slots that have a new owner (R3).
+
+        What fails because the device does not do it, which will be tried again.
+        """
+        pool = self._table.pools[ResourceKind.ADAPTER]
+        failed: list[Pending] = []
+        error: PassFailed | None = None
+        for number in pool.take_stale():
+            if not isinstance(error, DeviceStalled):
+                error = await self._clear(number)
+            if error is not None:
+                sometimes("an adapter slot cannot be cleared")
+                if number not in pool.free:
+                    pool.stale.add(number)
+                reason = PassFailed(f"its adapter slot could not be cleared: {error}")
+                failed += self._table.fail_users(ResourceKind.ADAPTER, number, reason)
+        return failed
+
+    async def _clear(self, number: int) -> PassFailed | None:
+        try:
+            await insist(self._executor, partial(Adapt, ClearAdapter(number)))
+        except PassFailed as error:
+            return error
+        return None
 
     async def run(self, command: PendingCommand) -> Any:
         """The command's answer; raises PassFailed."""

@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from pie.batch import Batch, BatchResult, ModelRunner
-from pie.errors import PassFailed
+from pie.errors import DeviceStalled, PassFailed
 from pie.mailbox import Ask, answering, ask, draining
 from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatch, WritePages
 
@@ -17,7 +17,11 @@ T = TypeVar("T")
 
 
 class Device(Protocol):
-    """A loaded model, and how its methods are called without holding up the loop."""
+    """A loaded model, and how its methods are called without holding up the loop.
+
+    A call that is cancelled may go on all the same, in a thread: then the next one waits for it,
+    so that the runner never has two at once. What it gives is dropped.
+    """
 
     @property
     def runner(self) -> ModelRunner: ...
@@ -67,9 +71,11 @@ async def insist(
 ) -> T:
     """Ask for what cannot be done without; once more if the device loses it, as a lost step (F7).
 
-    Raises PassFailed when it loses the second as well.
+    Raises PassFailed when it loses the second as well, or does not answer at all.
     """
     try:
         return await ask(executor, question())
+    except DeviceStalled:
+        raise
     except PassFailed:
         return await ask(executor, question())

@@ -7,6 +7,7 @@ KV pages are kept; exports of embedding and adapter slots end with the engine.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import attrs
@@ -179,6 +180,26 @@ class ExportBook:
             export.holdings.give_back(len(export.resources))
         if export.kept:
             self.errands.append((Errand.DELETE, key, export))
+
+    def lose_pages(self, pages: Collection[Resource], error: PieError) -> list[ExportKey]:
+        """The contents of `pages` are lost: the entries that had some, which are gone unless they
+        are in a file.
+        """
+        lost = set(pages)
+        gone: list[ExportKey] = []
+        for key, export in list(self.entries.items()):
+            if lost.isdisjoint(export.resources):
+                continue
+            in_file = export.kept and not export.saving
+            if in_file:
+                export.kept = False  # the entry goes, and not its file
+            self._tell_exporter(export, error)
+            self._drop(key, _gone(key, str(error)))
+            if in_file:
+                self.restore(key[0], key[2], len(export.resources))
+            else:
+                gone.append(key)
+        return gone
 
     # Files. What they are is the shell's; it says here what became of the errands.
 

@@ -8,6 +8,7 @@ count says that somebody is there, so that a pass with a long history costs litt
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
@@ -33,6 +34,9 @@ class Users:
         del mine[work]
         if not mine:
             del self._of[work.instance]
+
+    def __iter__(self) -> Iterator[Pending]:
+        return itertools.chain.from_iterable(self._of.values())
 
     def instance(self, instance: InstanceId) -> Group:
         """What the instance has pending."""

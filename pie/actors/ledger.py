@@ -6,14 +6,14 @@ steps takes work from `planner` and gives it back to `finish`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import attrs
 
 from pie.activity import Mover
-from pie.errors import Closed, OutOfResources, PassFailed, PieError
+from pie.errors import Closed, OutOfResources, PageLost, PassFailed, PieError
 from pie.ids import InstanceId, QueueId, ResourceKind
 from pie.mailbox import Ask
 from pie.messages import EndInstance, OpenInstance, RunCommand, SubmitPass, Synchronize
@@ -212,6 +212,12 @@ class Ledger:
         else:
             reply.answer(None)
 
+    def fail(self, works: Iterable[Pending]) -> None:
+        """Finish what has an error and is not in a step; some may be over with others of it."""
+        for work in works:
+            if not work.finished:
+                self.finish(work)
+
     def finish(self, work: Pending, answer: Any = None) -> None:
         """Answer a pass or command, release what it used, fail what needed it if it failed."""
         if work.error is None:
@@ -280,7 +286,7 @@ def _dependent_failure(error: PieError | None) -> PassFailed:
     """What a pass is told that reads the results of a failed one; the first reason once."""
     return (
         error
-        if isinstance(error, _ReadsFailed)
+        if isinstance(error, _ReadsFailed | PageLost)
         else _ReadsFailed(f"a pass whose results it reads failed: {error}")
     )
 

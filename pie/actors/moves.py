@@ -7,16 +7,26 @@ from itertools import islice
 
 import attrs
 
-from pie.errors import OutOfResources
+from pie.errors import OutOfResources, PageLost, PieError
 from pie.ids import InstanceId, ResourceKind
 from pie.probes import sometimes
 
 from .pages import PageTable
 from .passes import Pending, PendingPass, Resource
-from .pools import Pool
-from .room import Request
+from .pools import ExportKey, Pool
+from .room import Request, Returned
 
 PAGES = ResourceKind.KV_PAGE
+
+
+@attrs.frozen
+class Losses:
+    """What becomes of pages whose contents are lost."""
+
+    failed: list[Pending]
+    """Passes that need them, with the reason as their error."""
+    gone: list[ExportKey]
+    """Exports that had them and are in no file."""
 
 
 @attrs.frozen(eq=False)
@@ -44,17 +54,18 @@ class Moves:
     def _missing(self, first: Request) -> int:
         return first.wanted() - len(self._pool.free)
 
-    def choose(self, idle: Sequence[InstanceId]) -> list[Resource]:
-        """The pages to move out for the first in line, or none if that cannot make room.
+    def choose(self, idle: Sequence[InstanceId]) -> tuple[Request, list[Resource]] | None:
+        """The first in line and the pages to move out for it, or None if that cannot make room.
 
         An older instance that is at work keeps its pages: it would ask for them back at once, and
         be served first. Whoever came back is left alone until one of its passes has finished. No
         step may be running.
         """
         first = self.table.room.first(PAGES)
-        return (
-            [] if first is None else self._enough(first, self.table.movable(first.instance, idle))
-        )
+        if first is None:
+            return None
+        pages = self._enough(first, self.table.movable(first.instance, idle))
+        return (first, pages) if pages else None
 
     def _enough(self, request: Request, movable: Iterable[Resource]) -> list[Resource]:
         """As many of the `movable` pages as make room for `request`, or none if that is too few."""
@@ -92,35 +103,48 @@ class Moves:
                 self.table.ask_back(work)
         return place
 
-    def take_returned(self) -> dict[int, int]:
-        """Number -> place of what has to be written back before the next step.
+    def take_returned(self) -> dict[int, Returned]:
+        """By number, what has to be written back before the next step.
 
         A page that was let go meanwhile is written all the same, unless its number has gone to
         another one that came back: it is free, or cleared before its next owner's first step.
         """
         room = self.table.room
         returned, room.returned = room.returned, []
-        for _, place in returned:
-            room.host.give_back(place)
-        return dict(returned)
+        for one in returned:
+            room.host.give_back(one.place)
+        return {one.number: one for one in returned}
 
-    def refusal(self) -> tuple[InstanceId, OutOfResources]:
+    def lose(self, returned: Iterable[Returned], error: PageLost) -> Losses:
+        """The device would not take what came back from host memory: what that costs."""
+        lost = [one for one in returned if one.page.number == one.number]
+        failed: dict[Pending, None] = {}
+        for one in lost:
+            self._pool.stale.add(one.number)  # a former owner's (R3)
+            one.page.spoiled = 0, self.table.page_size, error
+            failed.update((work, None) for work, _ in self.table.users.of(one.page))
+        for work in failed:
+            work.error = work.error or error
+        gone = self.table.book.lose_pages([one.page for one in lost], error)
+        return Losses(list(failed), gone)
+
+    def refusal(self) -> tuple[Request, OutOfResources]:
         """Who is first in line, and what to tell it when it is given up on."""
         room = self.table.room
         first = room.first(PAGES)
         assert first is not None
         holds = self.table.holds(first.instance, PAGES)
-        return first.instance, OutOfResources(
+        return first, OutOfResources(
             f"instance {first.instance} holds {holds} KV pages "
             f"and needs {first.wanted()} more; {len(self._pool.free)} of {self._pool.capacity} are "
             f"free, and with {room.host.used} of {room.host.capacity} host pages in use there is "
             "no room for what would have to move out"
         )
 
-    def refuse_first(self, error: OutOfResources) -> list[Pending]:
-        """Give up on the first in line; what fails with it."""
+    def refuse(self, request: Request, error: PieError) -> list[Pending]:
+        """Give up on one who stands in line; what fails with it."""
         room = self.table.room
-        failed = room.refuse_first(PAGES, error)
+        failed = room.refuse(request, error)
         for work in failed:
             work.error = error
         room.serve()  # the next may fit

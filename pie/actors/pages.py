@@ -282,6 +282,18 @@ class PageTable:
         self._release(command.slots)
         self._over(command)
 
+    def fail_users(self, kind: ResourceKind, number: int, error: PieError) -> list[Pending]:
+        """Give what uses a slot the error, and nothing that has one already."""
+        failed = [
+            work
+            for work in self.users
+            if work.error is None
+            and any(slot.kind is kind and slot.number == number for slot in work.slots)
+        ]
+        for work in failed:
+            work.error = error
+        return failed
+
     def _release(self, resources: Iterable[Resource]) -> None:
         for resource in resources:
             resource.uses -= 1

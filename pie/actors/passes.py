@@ -85,6 +85,8 @@ class Pending(ABC):
     token: Any
     """What the shell needs to answer; opaque here."""
     submitted_at: float
+    slots: tuple[Resource, ...] = ()
+    """The embedding and adapter slots it uses."""
     ungranted: int = 0
     """Resources it needs that have no number yet: copies and returns that wait for room."""
     after: Group = NOBODY
@@ -152,7 +154,6 @@ class Pending(ABC):
 class PendingCommand(Pending):
     """A command on embedding or adapter slots, run between two steps."""
 
-    slots: tuple[Resource, ...]
     writes: bool
 
     def writes_slot(self, slot: Resource) -> bool:
@@ -176,8 +177,6 @@ class PendingPass(Pending):
     embeddings: Mapping[int, Resource] = attrs.field(default=NOTHING)
     """Pointer -> slot, of the inputs and the stored outputs."""
     adapter: Resource | None = None
-    slots: tuple[Resource, ...] = ()
-    """The embedding and adapter slots it uses."""
     copies: tuple[tuple[Resource, Resource], ...] = ()
     """(source, target) page copies to make before its first step (R8)."""
     inputs: int = attrs.field(init=False)

@@ -8,6 +8,7 @@ host memory: when it is imported, its contents are put there and return to the p
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -27,6 +28,8 @@ from .export_files import ExportFolder
 from .exports import ExportBook, UnknownExport
 from .pools import Errand, Export, ExportKey
 from .relocation import Relocation
+
+log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -87,6 +90,7 @@ class Persistence:
         self._arrived.set()
 
     async def _read(self, key: ExportKey, export: Export) -> None:
+        await self._relocation.back()
         if not self._book.current(key, export):
             sometimes("an export is released before it is read")
             return
@@ -98,6 +102,9 @@ class Persistence:
         try:
             contents = await self._relocation.read(export.resources)
         except PassFailed as error:
+            if self._book.current(key, export):
+                # Its text: whoever keeps the record would keep frames of guests with an error.
+                log.warning("export %r of user %s is gone: %s", key[2], key[0], str(error))
             self._book.lost(key, export, error)
         else:
             self._jobs.append(partial(self._save, key, export, contents))

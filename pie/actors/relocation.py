@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
@@ -11,6 +12,7 @@ import trio
 from numpy.typing import NDArray
 
 from pie.batch import ints
+from pie.errors import PageLost, PassFailed
 from pie.ids import InstanceId, ResourceKind
 from pie.messages import ExecutorMessage, ReadPages, WritePages
 from pie.probes import sometimes
@@ -18,7 +20,10 @@ from pie.probes import sometimes
 from .executor import insist
 from .moves import Moves
 from .observer import Observer
-from .passes import Resource
+from .passes import Pending, Resource
+from .room import Request, Returned
+
+log = logging.getLogger(__name__)
 
 
 @attrs.define(eq=False)
@@ -30,6 +35,10 @@ class Relocation:
 
     _moves: Moves
     _executor: trio.MemorySendChannel[ExecutorMessage]
+    _fail: Callable[[Sequence[Pending]], None]
+    """Called with passes that have an error now."""
+    _give_up: Callable[[Request, PassFailed], None]
+    """Called for one in line for whom pages cannot move out."""
     _observer: Observer | None = None
     _contents: dict[int, NDArray[np.uint8]] = attrs.field(factory=dict)
     """By place in host memory."""
@@ -40,11 +49,11 @@ class Relocation:
 
         Says whether anything moved. When it returns, all that passes may run with is in place.
         """
-        moved = await self._back()
-        while pages := self._moves.choose(idle):
-            await self._out(pages)
+        moved = await self.back()
+        while chosen := self._moves.choose(idle):
+            await self._out(*chosen)
             self._moves.table.room.serve()
-            await self._back()  # first of all: one of them may be chosen to go out again
+            await self.back()  # first of all: one of them may be chosen to go out again
             moved = True
         return moved
 
@@ -56,28 +65,48 @@ class Relocation:
         sometimes("somebody is let past the first in line")
         request, pages = found
         if pages:
-            await self._out(pages)
+            await self._out(request, pages)
         room = self._moves.table.room
         room.let_past(request)
         room.serve()
-        await self._back()
+        await self.back()
         return True
 
-    async def _back(self) -> bool:
+    async def back(self) -> bool:
         """Write back what was granted; says whether there was any."""
         moved = False
         while returned := self._moves.take_returned():
-            contents = np.stack([self._contents.pop(place) for place in returned.values()])
-            await insist(self._executor, partial(WritePages, ints(list(returned)), contents))
-            if self._observer is not None:
-                self._observer.moved_back(list(returned))
+            contents = np.stack([self._contents.pop(one.place) for one in returned.values()])
+            write = partial(WritePages, ints(list(returned)), contents)
+            try:
+                await insist(self._executor, write)
+            except PassFailed as error:
+                self._lose(list(returned.values()), error)
+            else:
+                if self._observer is not None:
+                    self._observer.moved_back(list(returned))
             moved = True
         return moved
 
-    async def _out(self, pages: Sequence[Resource]) -> None:
+    def _lose(self, returned: Sequence[Returned], error: PassFailed) -> None:
+        sometimes("pages are lost on their way back")
+        reason = PageLost(f"a KV page was lost on its way back from host memory: {error}")
+        losses = self._moves.lose(returned, reason)
+        self._fail(losses.failed)
+        for user, _, name in losses.gone:
+            log.warning("export %r of user %s is gone: %s", name, user, str(reason))
+
+    async def _out(self, request: Request, pages: Sequence[Resource]) -> None:
+        """Move `pages` to host memory for `request`, which is given up if that cannot be."""
         sometimes("pages move to host memory")
         numbers = [page.number for page in pages if page.number is not None]
-        contents = await self._read_pool(numbers)
+        try:
+            contents = await self._read_pool(numbers)
+        except PassFailed as error:
+            sometimes("pages cannot move out")
+            text = f"there was no room, and KV pages could not move to host memory: {error}"
+            self._give_up(request, PassFailed(text))
+            return
         gone: list[int] = []
         for page, number, content in zip(pages, numbers, contents, strict=True):
             place = self._moves.moved_out(page, number)
@@ -98,8 +127,10 @@ class Relocation:
         return contents
 
     async def read(self, pages: Sequence[Resource]) -> NDArray[np.uint8]:
-        """The contents of pages, wherever each is: [pages, page bytes]. No step may be running."""
-        await self._back()
+        """The contents of pages, wherever each is: [pages, page bytes]; raises PassFailed.
+
+        No step may be running, and what was to return must be `back`.
+        """
         # Messages are taken while we wait: what is where must be known before.
         away = [None if page.place is None else self._contents[page.place] for page in pages]
         read = iter(await self._read_pool([p.number for p in pages if p.number is not None]))

@@ -55,6 +55,18 @@ class HostPool:
             self.extra.discard(place)
 
 
+@attrs.frozen(eq=False)
+class Returned:
+    """A page that has a number again, where its contents have to be written before the next step.
+
+    It may be let go meanwhile, and its number go to another.
+    """
+
+    page: Resource
+    number: int
+    place: int
+
+
 @attrs.define(eq=False)
 class Request(ABC):
     """A place in the line: oldest instance first, then first come."""
@@ -162,7 +174,7 @@ class Return(Request):
             if resource.place is not None:
                 resource.number = pool.take()
                 pool.stale.discard(resource.number)  # all of it is written back
-                room.returned.append((resource.number, resource.place))
+                room.returned.append(Returned(resource, resource.number, resource.place))
                 resource.place = None
                 resource.arrived()
 
@@ -203,8 +215,8 @@ class Room:
     host: HostPool
     answers: list[Answer] = attrs.field(factory=list)
     """What has to be told to askers."""
-    returned: list[tuple[int, int]] = attrs.field(factory=list)
-    """(number, place in host memory) of contents to write back before the next step."""
+    returned: list[Returned] = attrs.field(factory=list)
+    """What has to be written back before the next step."""
     returning: dict[InstanceId, Return] = attrs.field(factory=dict)
     """The open request of each instance whose passes wait for pages in host memory."""
     protected: set[InstanceId] = attrs.field(factory=set)
@@ -254,9 +266,12 @@ class Room:
         self.returning.pop(instance, None)
         self.protected.discard(instance)
 
-    def refuse_first(self, kind: ResourceKind, error: PieError) -> list[Pending]:
-        """Take the first out of a line for good; the passes that this fails."""
-        request = self._lines[kind].pop(0)
+    def refuse(self, request: Request, error: PieError) -> list[Pending]:
+        """Take a request out of its line for good, if it is in it; the passes that this fails."""
+        line = self._lines[request.kind]
+        if request not in line:
+            return []
+        line.remove(request)
         if self.returning.get(request.instance) is request:
             del self.returning[request.instance]
         answers, failed = request.refuse(error)

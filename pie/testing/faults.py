@@ -41,7 +41,17 @@ class Crash:
     reason: str = "the device fell off the bus"
 
 
-Fault: TypeAlias = SlowBatch | LostBatch | MemoryFault | Crash
+@attrs.frozen
+class Hang:
+    """The device is at it for `seconds`, whoever gives up on it meanwhile, as a thread would be.
+
+    It takes nothing else before that; then the step is right.
+    """
+
+    seconds: float = attrs.field(validator=attrs.validators.gt(0))
+
+
+Fault: TypeAlias = SlowBatch | LostBatch | MemoryFault | Crash | Hang
 
 FaultPlan: TypeAlias = Callable[[int], Fault | None]
 """The fault of the step with this number, counted from 0."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from random import Random
 from typing import Protocol, TypeVar
 
@@ -19,6 +20,7 @@ from .faults import (
     DeviceCrash,
     Fault,
     FaultPlan,
+    Hang,
     LostBatch,
     MemoryFault,
     SlowBatch,
@@ -68,6 +70,10 @@ class SimulatedGpu:
     _next_steps: deque[Fault] = attrs.field(factory=deque, init=False, repr=False)
     _next_calls: deque[Fault] = attrs.field(factory=deque, init=False, repr=False)
     _random: Random = attrs.field(init=False, repr=False)
+    _late: tuple[float, Callable[[], object]] | None = attrs.field(
+        default=None, init=False, repr=False
+    )
+    """Until when it hangs, and what it does then."""
 
     def __attrs_post_init__(self) -> None:
         self._random = Random(self.seed)
@@ -111,7 +117,8 @@ class SimulatedGpu:
         return await self._do(fault, self._seconds(batch), self.runner.run, batch)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
-        fault = self._next_calls.popleft() if self._next_calls else None
+        concerned = bool(self._next_calls) and getattr(method, "__self__", None) is self.runner
+        fault = self._next_calls.popleft() if concerned else None
         seconds = 0.0
         if method in (self.runner.read_pages, self.runner.write_pages):
             seconds = self.timing.move_seconds(len(arguments[0]))  # type: ignore[arg-type]
@@ -121,6 +128,12 @@ class SimulatedGpu:
         self, fault: Fault | None, seconds: float, method: Callable[..., T], /, *arguments: object
     ) -> T:
         """Call `method` after `seconds`, unless `fault` has it otherwise."""
+        await self._until_it_answers()
+        if isinstance(fault, Hang):
+            self._late = trio.current_time() + fault.seconds, partial(method, *arguments)
+            await trio.sleep(fault.seconds)
+            self._late = None
+            return method(*arguments)
         if isinstance(fault, MemoryFault):
             await trio.lowlevel.checkpoint()
             raise PassFailed(fault.reason)
@@ -132,6 +145,14 @@ class SimulatedGpu:
                 method(*arguments)
             raise PassFailed(fault.reason)
         return method(*arguments)
+
+    async def _until_it_answers(self) -> None:
+        """Wait for a call that hangs and was given up; what it gives is dropped."""
+        if self._late is not None:
+            until, method = self._late
+            await trio.sleep_until(until)
+            self._late = None
+            method()
 
     def _seconds(self, batch: Batch) -> float:
         factor = 1 + self.jitter * self._random.random() if self.jitter else 1

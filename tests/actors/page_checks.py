@@ -9,11 +9,11 @@ from pie.actors.passes import Pending, PendingPass, Resource
 from pie.actors.room import Copy
 from pie.ids import ResourceKind
 
-from .page_model import PlainTable
+from .page_model import PlainPage, PlainTable
 
 
-def check_names(table: PageTable, plain: PlainTable) -> None:
-    """Virtual ids and entries are the plain ones, and so are their reference counts."""
+def _pairs(table: PageTable, plain: PlainTable) -> set[tuple[Resource, PlainPage]]:
+    """What handles and entries refer to, in the table and in the model."""
     pairs = []
     for place, held in plain.spaces.items():
         found = table._spaces[place].held
@@ -23,7 +23,17 @@ def check_names(table: PageTable, plain: PlainTable) -> None:
     for key, export in plain.exports.items():
         resources = table._exports[key].resources
         pairs += zip(resources, export.pages, strict=True)
-    one_to_one = set(pairs)
+    return set(pairs)
+
+
+def plain_of(table: PageTable, plain: PlainTable) -> dict[Resource, PlainPage]:
+    """The model's page of each that handles and entries refer to."""
+    return dict(_pairs(table, plain))
+
+
+def check_names(table: PageTable, plain: PlainTable) -> None:
+    """Virtual ids and entries are the plain ones, and so are their reference counts."""
+    one_to_one = _pairs(table, plain)
     assert len({resource for resource, _ in one_to_one}) == len(one_to_one)
     assert len({page for _, page in one_to_one}) == len(one_to_one)
     for resource, page in one_to_one:

@@ -19,10 +19,17 @@ from pie.actors.moves import Moves
 from pie.actors.pages import PageTable
 from pie.actors.passes import PendingPass, Resource
 from pie.actors.pools import Answer
-from pie.errors import Closed, GuestError, LimitExceeded, OutOfResources, PassFailed
+from pie.errors import (
+    Closed,
+    GuestError,
+    LimitExceeded,
+    OutOfResources,
+    PageLost,
+    PassFailed,
+)
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 
-from .page_checks import check_lines, check_names, check_users
+from .page_checks import check_lines, check_names, check_users, plain_of
 from .page_model import PAGE, SIZE, Key, PlainExport, PlainPage, PlainTable, Question, value
 from .scheduling import a_pass
 
@@ -211,7 +218,32 @@ class PageTableMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.holders(PAGE))
     @rule(data=st.data(), last=st.integers(1, SIZE), again=st.booleans())
     def submit(self, data: st.DataObject, last: int, again: bool) -> None:
-        instance, pages = self.some_pointers(data, PAGE, 3)
+        self.submit_on(*self.some_pointers(data, PAGE, 3), data, last, again=again)
+
+    def away(self) -> list[tuple[InstanceId, Pointer]]:
+        """Handles of pages that are in host memory."""
+        return [
+            (instance, pointer)
+            for instance in self.plain.users
+            for pointer, page in self.table._spaces[instance, PAGE].held.items()
+            if page.place is not None
+        ]
+
+    @precondition(lambda self: self.away())
+    @rule(data=st.data(), last=st.integers(1, SIZE))
+    def submit_on_what_is_away(self, data: st.DataObject, last: int) -> None:
+        instance, pointer = data.draw(st.sampled_from(self.away()), label="away")
+        self.submit_on(instance, [pointer], data, last)
+
+    def submit_on(
+        self,
+        instance: InstanceId,
+        pages: list[Pointer],
+        data: st.DataObject,
+        last: int,
+        *,
+        again: bool = False,
+    ) -> None:
         length = (len(pages) - 1) * SIZE + last
         n = data.draw(st.integers(1, length), label="inputs")
         if again and length - n >= SIZE:
@@ -231,7 +263,11 @@ class PageTableMachine(RuleBasedStateMachine):
         )
         self.plain.submit(sequence, instance, pages, length, n)
         self.pending[sequence] = work
-        assert self.table.submit(work) is None
+        lost = self.table.submit(work)
+        assert (lost is not None) is self.plain.reads_what_is_lost(sequence)
+        if lost is not None:
+            work.error = lost
+            self.finish(work)
         self.read_answers()
 
     # What an executor does
@@ -320,7 +356,8 @@ class PageTableMachine(RuleBasedStateMachine):
     def make_room(self, idle: Sequence[InstanceId]) -> None:
         self.write_back()
         moved = 0
-        while pages := self.moves.choose(idle):
+        while chosen := self.moves.choose(idle):
+            _, pages = chosen
             moved += len(pages)
             assert moved <= 100, "moves go on for ever"
             free = len(self.table.pools[PAGE].free)
@@ -335,9 +372,28 @@ class PageTableMachine(RuleBasedStateMachine):
             self.write_back()
         self.read_answers()
 
+    @precondition(lambda self: not self.running and self.table.room.returned)
+    @rule()
+    def lose(self) -> None:
+        """What comes back from host memory does not arrive."""
+        plain = plain_of(self.table, self.plain)
+        returned = self.moves.take_returned()
+        for one in returned.values():
+            del self.host[one.place]
+            if one.page.number == one.number and one.page in plain:
+                self.plain.lose(plain[one.page])
+        losses = self.moves.lose(returned.values(), PageLost("on purpose"))
+        for key in losses.gone:
+            del self.plain.exports[key]
+        for work in losses.failed:
+            assert isinstance(work, PendingPass)
+            if not work.finished:
+                self.finish(work)
+        self.read_answers()
+
     def write_back(self) -> None:
-        for number, place in self.moves.take_returned().items():
-            self.memory[number] = self.host.pop(place)
+        for number, returned in self.moves.take_returned().items():
+            self.memory[number] = self.host.pop(returned.place)
 
     def stuck(self) -> bool:
         return self.table.room.first(PAGE) is not None
@@ -352,13 +408,13 @@ class PageTableMachine(RuleBasedStateMachine):
         """Nothing runs and nothing can move out: the first in line is ended (R5)."""
         self.make_room(self.idle())
         if self.stuck() and not self.may_start():
-            instance, error = self.moves.refusal()
-            for work in self.moves.refuse_first(error):
+            request, error = self.moves.refusal()
+            for work in self.moves.refuse(request, error):
                 assert isinstance(work, PendingPass)
                 self.finish(work)
             self.read_answers()
-            if instance in self.plain.users:
-                self.close(instance)
+            if request.instance in self.plain.users:
+                self.close(request.instance)
                 self.open("u")  # the rules count on two
 
     # What must be true

@@ -21,6 +21,8 @@ Cell: TypeAlias = tuple[int, frozenset[int]]
 Key: TypeAlias = tuple[str, ResourceKind, str]
 
 PAGE = ResourceKind.KV_PAGE
+LOST = -1
+"""Stands for a pass that failed, in the place of those that wrote what was lost."""
 
 
 def value(sequence: int, slot: int) -> int:
@@ -65,7 +67,7 @@ class PlainTable:
     )
     exports: dict[Key, PlainExport] = attrs.field(factory=dict)
     passes: dict[int, PlainPass] = attrs.field(factory=dict)
-    failed: set[int] = attrs.field(factory=set)
+    failed: set[int] = attrs.field(factory=lambda: {LOST})
 
     def open(self, instance: InstanceId, user: str) -> None:
         self.users[instance] = user
@@ -142,6 +144,15 @@ class PlainTable:
             export.unwritten.discard(sequence)
             if failed:
                 del self.exports[key]
+
+    def lose(self, page: PlainPage) -> None:
+        """Its contents are lost."""
+        page.cells[:] = [(0, frozenset({LOST}))] * SIZE
+
+    def reads_what_is_lost(self, sequence: int) -> bool:
+        """Whether a pass reads something that was lost and not written since."""
+        cells = (cell for page in self.passes[sequence].reads for cell in page)
+        return any(LOST in needs for _, needs in cells)
 
     def visible(self, user: str, kind: ResourceKind) -> list[tuple[str, int]]:
         return sorted(

@@ -10,16 +10,19 @@ from inferlet.native import HOST
 from pie.actors.broker import Broker
 from pie.actors.planner import BatchPlanner
 from pie.config import EngineConfig
+from pie.engine import Engine
 from pie.errors import Closed, UsageError
 from pie.guest.host import HostInterface
 from pie.guest.instance import Instance
 from pie.guest.interfaces import ALL
-from pie.ids import EventCode
+from pie.ids import EventCode, InstanceId
+from pie.messages import Event, Launched
 from pie.programs import NativeProgram
 from pie.testing import (
     HashModel,
     LinearTiming,
     SimulatedGpu,
+    SlowBatch,
     outcome_of,
     run_native,
     simulated_engine,
@@ -148,6 +151,86 @@ async def test_an_ended_engine_answers_that_it_has_ended() -> None:
 
     with pytest.raises(Closed):
         await engine.launch(NativeProgram(_hello))
+
+
+async def test_an_engine_that_is_ending_answers_so_at_once() -> None:
+    """It may take as long as a step does to end; nobody who comes meanwhile waits for that."""
+    gpu = SimulatedGpu()
+    gpu.fail_next(SlowBatch(1e6))
+    asked: list[float] = []
+
+    async def ask_late(engine: Engine, closing: trio.Event) -> None:
+        await closing.wait()
+        await trio.sleep(1)
+        began = trio.current_time()
+        for question in (
+            engine.launch(NativeProgram(_hello)),
+            engine.terminate(InstanceId(0)),
+            engine.instances(),
+            engine.pages_of(),
+            engine.stats(),
+        ):
+            with pytest.raises(Closed):
+                await question
+            asked.append(trio.current_time() - began)
+
+    closing = trio.Event()
+    async with trio.open_nursery() as nursery:
+        async with simulated_engine(gpu) as engine:
+            await engine.launch(NativeProgram(_generate))
+            await trio.sleep(1)
+            nursery.start_soon(ask_late, engine, closing)
+            closing.set()
+        assert asked == [0.0] * 5
+
+
+async def test_a_launch_that_the_end_of_the_engine_overtakes_is_answered() -> None:
+    """Its instance ends with the others, or there is none."""
+    answers: list[Launched | Closed] = []
+
+    async def launch(engine: Engine) -> None:
+        try:
+            answers.append(await engine.launch(NativeProgram(_waits_for_ever)))
+        except Closed as closed:
+            answers.append(closed)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with simulated_engine() as engine:
+                for _ in range(4):
+                    nursery.start_soon(launch, engine)
+                await trio.lowlevel.checkpoint()
+                scope.cancel()
+
+    assert len(answers) == 4
+    for answer in answers:
+        if isinstance(answer, Launched):
+            assert (await outcome_of(answer)).event.code is EventCode.ABORTED
+
+
+async def test_many_instances_are_terminated_at_once() -> None:
+    """Each with its reason, and all they held is taken back."""
+    gpu = SimulatedGpu(timing=LinearTiming(0.3, 0.0))
+    async with simulated_engine(gpu) as engine:
+        launched = [await engine.launch(NativeProgram(_generate_on)) for _ in range(200)]
+        await trio.sleep(1)
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for one in launched:
+                nursery.start_soon(engine.terminate, one.instance, "draining")
+        assert trio.current_time() == began
+        await trio.sleep(1)
+        stats = (await engine.stats())["simulated"]
+        assert (stats.instances, stats.queued, stats.pages_free) == (0, 0, stats.pages)
+
+    events = {(await outcome_of(one)).event for one in launched}
+    assert events == {Event(EventCode.ABORTED, "draining")}
+
+
+async def _generate_on(_: list[str]) -> None:
+    context = await inferlet.Context.create(await inferlet.get_model())
+    await context.fill("x")
+    await context.generate(max_tokens=1000, ignore_eos=True)
 
 
 async def _generate(_: list[str]) -> str:

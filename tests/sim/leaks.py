@@ -108,7 +108,7 @@ def check_scheduler(scheduler: Scheduler) -> None:
         assert not pool.stale & set(pool.free), f"{kind.name}: a free number is to be cleared"
     # What was granted and let go again before it was written back still has its place.
     places = {page.place for page in exported if page.place is not None}
-    places |= {place for _, place in room.returned}
+    places |= {returned.place for returned in room.returned}
     inside = {place for place in places if place < room.host.capacity}
     assert len(room.host.free) + len(inside) == room.host.capacity, "host places are missing"
     assert places - inside == room.host.extra, "extra host places are left"

@@ -265,7 +265,7 @@ MUTATIONS = (
     Mutation(
         name="pages that moved come back in each other's place",
         owner=Relocation,
-        function="_back",
+        function="back",
         old="ints(list(returned))",
         new="ints(list(returned)[::-1])",
         scenario="memory",

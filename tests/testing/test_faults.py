@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import inferlet
 import pytest
 import trio
 
 from pie.engine import Engine
-from pie.errors import PassFailed
 from pie.ids import EventCode
+from pie.messages import Event
 from pie.testing import (
     ArithmeticRunner,
     Crash,
@@ -195,8 +197,8 @@ def test_impossible_random_faults_are_refused(
         random_faults(probability, *faults)
 
 
-async def _crowded(gpu: SimulatedGpu) -> list[str]:
-    """Four guests in room for two of them."""
+async def _crowded(gpu: SimulatedGpu, *, moves: bool = True) -> list[str]:
+    """Four guests in room for two of them: what those give that come to their end."""
     texts: list[str] = []
 
     async def long(args: list[str]) -> str:
@@ -205,11 +207,16 @@ async def _crowded(gpu: SimulatedGpu) -> list[str]:
         texts.append((await context.generate(sampler=inferlet.Greedy(), max_tokens=60)).text)
         return texts[-1]
 
+    async def run(name: str) -> None:
+        outcome = await run_native(engine, long, [name])
+        assert outcome.event.code is EventCode.COMPLETED or "no bus" in outcome.event.text
+
     async with simulated_engine(gpu) as engine:
         async with trio.open_nursery() as nursery:
             for name in "abcd":
-                nursery.start_soon(run_native, engine, long, [name])
-        assert (await engine.stats())["simulated"].moved_out > 0
+                nursery.start_soon(run, name)
+        stats = (await engine.stats())["simulated"]
+        assert (stats.moved_out > 0, stats.pages_free) == (moves, stats.pages)
     return sorted(texts)
 
 
@@ -223,41 +230,64 @@ async def test_a_page_that_is_lost_on_its_way_is_moved_once_more() -> None:
     assert await _crowded(gpu) == wanted
 
 
-async def test_pages_that_cannot_be_moved_at_all_stop_the_engine() -> None:
+async def test_where_pages_cannot_be_moved_some_end_and_the_others_go_on() -> None:
+    """Whoever ends is told why; at least one never needs anybody else's pages."""
+    wanted = await _crowded(SimulatedGpu(ArithmeticRunner(pages=8)))
     gpu = SimulatedGpu(ArithmeticRunner(pages=8))
-    gpu.fail_next_call(LostBatch("no bus"), LostBatch("no bus"))
+    gpu.fail_next_call(*[LostBatch("no bus")] * 1000)
+    right = await _crowded(gpu, moves=False)
 
-    with pytest.raises(BaseExceptionGroup) as stopped:
-        await _crowded(gpu)
-    assert stopped.group_contains(PassFailed, match="no bus")
+    assert 0 < len(right) < len(wanted)
+    assert set(right) <= set(wanted)
 
 
-async def test_a_slot_is_cleared_for_its_next_owner_whatever_is_lost() -> None:
-    """Contract R3: else the second guest would compute with the first one's adapter."""
+async def _leave_an_adapter(host: HostCalls) -> None:
+    queue = await host.queue()
+    slots = await host.call("allocate-resources", queue, 2, 1)
+    blob = await host.call("blob", b"hash of a secret")
+    await host.call("upload-adapter", queue, slots[0], "name", blob)
 
-    async def leave(host: HostCalls) -> None:
-        queue = await host.queue()
-        slots = await host.call("allocate-resources", queue, 2, 1)
-        blob = await host.call("blob", b"hash of a secret")
-        await host.call("upload-adapter", queue, slots[0], "name", blob)
+
+async def _tokens_with(
+    host: HostCalls, queue: object, pages: Sequence[int], adapter: Sequence[int]
+) -> list[int]:
+    work = await host.call("create-forward-pass", queue)
+    await host.call("input-tokens", work, [65] * 8, list(range(8)))
+    await host.call("kv-cache", work, pages, 8)
+    await host.call("output-tokens", work, list(range(8)), 0.0)
+    for slot in adapter:
+        await host.call("set-adapter", work, slot)
+    return await host.tokens(await host.call("forward-pass.execute", work))
+
+
+async def _with_a_used_slot(lost: int) -> Event:
+    """How a guest ends that has an adapter slot after another, and a device that loses so much."""
 
     async def find(host: HostCalls) -> str:
         queue = await host.queue()
         pages = await host.call("allocate-resources", queue, 0, 1)
         slots = await host.call("allocate-resources", queue, 2, 1)
-        gpu.fail_next_call(LostBatch())
-        texts: list[list[int]] = []
-        for adapter in (slots[:1], slots[1:]):
-            work = await host.call("create-forward-pass", queue)
-            await host.call("input-tokens", work, [65] * 8, list(range(8)))
-            await host.call("kv-cache", work, pages, 8)
-            await host.call("output-tokens", work, list(range(8)), 0.0)
-            for slot in adapter:
-                await host.call("set-adapter", work, slot)
-            texts.append(await host.tokens(await host.call("forward-pass.execute", work)))
-        return str(texts[0] == texts[1])
+        gpu.fail_next_call(*[LostBatch("no bus")] * lost)
+        without = await _tokens_with(host, queue, pages, [])
+        return str(await _tokens_with(host, queue, pages, slots) == without)
 
     gpu = SimulatedGpu()
     async with simulated_engine(gpu) as engine:
-        await run_native(engine, GuestScript(leave))
-        assert (await run_native(engine, GuestScript(find))).text == "True"
+        await run_native(engine, GuestScript(_leave_an_adapter))
+        return (await run_native(engine, GuestScript(find))).event
+
+
+@pytest.mark.parametrize("lost", [1, 3])
+async def test_a_slot_is_cleared_for_its_next_owner_whatever_is_lost(lost: int) -> None:
+    """Contract R3: else the second guest would compute with the first one's adapter. It is asked
+    for twice, once more before the next step, and so on.
+    """
+    assert await _with_a_used_slot(lost) == Event(EventCode.COMPLETED, "True")
+
+
+async def test_a_pass_fails_whose_slot_cannot_be_cleared() -> None:
+    """The one before it has no adapter and goes on."""
+    event = await _with_a_used_slot(lost=4)
+
+    assert event.code is EventCode.EXCEPTION
+    assert event.text.endswith("its adapter slot could not be cleared: no bus")

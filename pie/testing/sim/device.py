@@ -53,7 +53,13 @@ class FaultyDevice:
         return result
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
-        return await self.device.apply(method, *arguments)
+        lost = self.machine.lost_calls and self._happens(self.machine.lost_calls)
+        if lost and self._happens(0.5):
+            raise PassFailed(f"{FAULT}: the call was lost")
+        result = await self.device.apply(method, *arguments)
+        if lost:
+            raise PassFailed(f"{FAULT}: what the call gave was lost")
+        return result
 
     def _happens(self, probability: float) -> bool:
         return self.random.random() < probability

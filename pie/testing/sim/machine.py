@@ -22,6 +22,7 @@ class Machine:
     jitter: float
     disk: bool
     lost: float
+    lost_calls: float
     disk_full: float
     slow_files: float
     slow: float
@@ -34,4 +35,5 @@ class Machine:
 
     @property
     def faulty(self) -> bool:
-        return bool(self.lost or self.slow or self.not_finite or self.disk_full)
+        faults = self.lost, self.lost_calls, self.slow, self.not_finite, self.disk_full
+        return any(faults)

@@ -96,6 +96,7 @@ def _machine(scenario: Scenario, random: Random) -> Machine:
         jitter=_real(random, scenario.jitter),
         disk=random.random() < scenario.disk,
         lost=scenario.lost if faulty else 0.0,
+        lost_calls=scenario.lost_calls if faulty else 0.0,
         disk_full=scenario.disk_full if faulty else 0.0,
         slow_files=scenario.slow_files if faulty else 0.0,
         slow=scenario.slow if faulty else 0.0,

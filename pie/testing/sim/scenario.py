@@ -71,6 +71,8 @@ class Scenario:
     slow_files: float = 0.0
     """Of each call that touches files."""
     lost: float = 0.05
+    lost_calls: float = 0.0
+    """Of each call that is no step: a move of pages, a command."""
     slow: float = 0.05
     not_finite: float = 0.05
     killed: float = 0.0
