@@ -1,5 +1,4 @@
 """The command line: `pie run`, `pie serve`, `pie build`, and what is needed around them.
-`pie doctor`.
 
 Exit codes: 0 it went well, 1 the inferlet or something it needs failed, 2 wrong use, 70 a bug of
 ours, 128 + n ended by signal n (Ctrl-C: 130). Whatever has an addressee is one line on stderr.
