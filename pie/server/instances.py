@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -67,6 +68,8 @@ class Instances:
         self._counters = counters
         self._nursery = nursery
         self._hosted: dict[str, Hosted] = {}
+        self._ended: defaultdict[str, dict[str, Hosted]] = defaultdict(dict)
+        """Of each user, those that have ended and wait for a client, in the order of their ends."""
 
     def __len__(self) -> int:
         return len(self._hosted)
@@ -109,9 +112,7 @@ class Instances:
         """
         if hosted.attached:
             raise UsageError(f"Instance already attached: {hosted.uuid}")
-        if hosted._forgetting is not None:
-            hosted._forgetting.cancel()
-            hosted._forgetting = None
+        self._keep_no_longer(hosted)
         hosted.attached = True
         dropped = hosted.outbox.attach()
         self._counters.dropped_bytes += dropped.bytes
@@ -127,8 +128,7 @@ class Instances:
     def forget(self, hosted: Hosted) -> None:
         """Nobody will ask for it any more."""
         self._hosted.pop(hosted.uuid, None)
-        if hosted._forgetting is not None:
-            hosted._forgetting.cancel()
+        self._keep_no_longer(hosted)
 
     def _leave(self, hosted: Hosted) -> None:
         hosted.outbox.detach(self._config.detached_bytes)
@@ -139,15 +139,25 @@ class Instances:
         """Wait for the end of a detached instance, and then for a client that wants to know it."""
         with scope:
             await wait_any((hosted.outbox.ended,))
-            self._make_room(hosted.user)
+            self._keep(hosted)
             await trio.sleep(self._config.kept_seconds)
             self.forget(hosted)
 
-    def _make_room(self, user: str) -> None:
-        """Forget the first of the user's ended instances if there are too many of them."""
-        ended = [h for h in self._hosted.values() if h.user == user and h.status == Status.FINISHED]
-        for hosted in ended[: len(ended) - self._config.quotas.kept_instances]:
-            self.forget(hosted)
+    def _keep(self, hosted: Hosted) -> None:
+        """An ended one, and forget the first of its user's if there are too many."""
+        ended = self._ended[hosted.user]
+        ended[hosted.uuid] = hosted
+        if len(ended) > self._config.quotas.kept_instances:
+            self.forget(next(iter(ended.values())))
+
+    def _keep_no_longer(self, hosted: Hosted) -> None:
+        if hosted._forgetting is not None:
+            hosted._forgetting.cancel()
+            hosted._forgetting = None
+        ended = self._ended[hosted.user]
+        ended.pop(hosted.uuid, None)
+        if not ended:
+            del self._ended[hosted.user]
 
 
 def _beginning(arguments: Sequence[str]) -> tuple[str, ...]:
