@@ -12,6 +12,7 @@ from pie.actors.executor import Device
 from pie.config import EngineConfig
 from pie.engine import open_engine
 from pie.errors import UsageError
+from pie.guarded import GuardedDevice
 from pie.guest.wasm import WasmHost
 
 from .app import make_app
@@ -23,6 +24,9 @@ from .metrics import Metrics
 from .programs import open_programs
 from .protocol import MAX_TEXT
 from .server import Server, open_server
+
+_LAST_STEP_SECONDS = 10.0
+"""At the end: how long a step that runs is waited for."""
 
 
 @attrs.frozen(eq=False)
@@ -55,9 +59,10 @@ async def serving(
     """
     _check_limits(engine_config)
     metrics = Metrics()
+    guarded = [_guard(device, config, metrics) for device in devices]
     listeners = await open_listeners(config)
     async with (
-        open_engine(devices, engine_config, observe=metrics.model, guests=metrics) as engine,
+        open_engine(guarded, engine_config, observe=metrics.model, guests=metrics) as engine,
         open_programs(host, library, stored_bytes=config.quotas.stored_bytes) as programs,
         open_server(config, engine, programs, authentication, metrics) as server,
         trio.open_nursery() as nursery,
@@ -67,6 +72,15 @@ async def serving(
             yield Serving(server, listeners.port, listeners)
         finally:
             listeners.finish()
+            for device in guarded:
+                device.give_up_after(_LAST_STEP_SECONDS)
+
+
+def _guard(device: Device, config: ServerConfig, metrics: Metrics) -> GuardedDevice:
+    model = metrics.model(device.runner.info)
+    guarded = GuardedDevice(device, config.step_seconds, on_step=model.on_step)
+    model.device = guarded
+    return guarded
 
 
 def _check_limits(engine_config: EngineConfig) -> None:
