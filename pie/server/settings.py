@@ -18,7 +18,7 @@ from pie.errors import UsageError
 
 from .config import Auth, Quotas, ServerConfig
 from .protocol import MAX_TEXT
-from .settings_keys import TABLES, ModelSettings, State, StateSettings
+from .settings_keys import INSTANCES_PER_USER, TABLES, ModelSettings, State, StateSettings
 from .settings_values import ValueRefused, show
 from .toml import parse_toml
 from .users import read_users
@@ -46,7 +46,9 @@ class Settings:
 
     server: ServerConfig = attrs.field(factory=ServerConfig)
     engine: EngineConfig = attrs.field(
-        factory=lambda: EngineConfig(limits=Limits(max_message_bytes=MAX_TEXT))
+        factory=lambda: EngineConfig(
+            max_instances_per_user=INSTANCES_PER_USER, limits=Limits(max_message_bytes=MAX_TEXT)
+        )
     )
     """Without its `state_path` and `seed`: see `engine_with_state`."""
     state: State = State.DISK
@@ -81,10 +83,11 @@ def _settings(document: Mapping[str, Any], folder: Path) -> Settings:
     server = values.get(ServerConfig, {})
     _check_tls(server)
     limits = {"max_message_bytes": MAX_TEXT} | values.get(Limits, {})
+    engine = {"max_instances_per_user": INSTANCES_PER_USER} | values.get(EngineConfig, {})
     return Settings(
         server=ServerConfig(**server, quotas=Quotas(**values.get(Quotas, {}))),
         engine=EngineConfig(
-            **values.get(EngineConfig, {}),
+            **engine,
             limits=Limits(**limits),
             scheduling=Scheduling(**values.get(Scheduling, {})),
         ),

@@ -93,6 +93,8 @@ class Key:
         return checked
 
 
+INSTANCES_PER_USER = 1024
+
 _SPECIAL: Mapping[str, Allowed] = {
     "port": between(0, 65535),
     "seed": NOT_NEGATIVE,
@@ -108,6 +110,8 @@ _SPECIAL: Mapping[str, Allowed] = {
 _DEFAULTS: Mapping[str, object] = {
     # What one frame of the wire carries, which is a little less than the engine's own default.
     "max_message_bytes": MAX_TEXT,
+    # An engine of its own is for one user; a server's shall not be taken by one of many.
+    "max_instances_per_user": INSTANCES_PER_USER,
 }
 
 

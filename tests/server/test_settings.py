@@ -56,14 +56,15 @@ def test_an_empty_file_is_the_defaults(read: Read) -> None:
     assert read("[server]\n[quotas]\n[engine]\n[limits]\n[scheduling]\n") == Settings()
 
 
-def test_the_defaults_are_those_of_the_engine_but_for_what_a_frame_carries() -> None:
+def test_the_defaults_are_those_of_the_engine_but_for_frames_and_users() -> None:
+    """A frame carries a little less than a message may have, and no user may take all instances."""
     settings = Settings()
 
     assert settings.server == ServerConfig()
     assert settings.state is State.DISK
     assert settings.models == ()
     limits = Limits(max_message_bytes=MAX_TEXT)
-    assert settings.engine == EngineConfig(limits=limits)
+    assert settings.engine == EngineConfig(limits=limits, max_instances_per_user=1024)
 
 
 def test_every_table_reaches_its_class(read: Read, tmp_path: Path) -> None:
