@@ -125,7 +125,8 @@ async def _launch(client: Client, frame: LaunchInstance | LaunchFromRegistry) ->
     for stored in list(client.storing.values()):
         await stored.wait()  # sent before this launch, so it may be what is to be launched
     program = await _program(client, frame)
-    hosted = await server.launch(client.user, program, frame.arguments)
+    name = frame.inferlet or program.name
+    hosted = await server.launch(client.user, program, name, frame.arguments)
     server.metrics.counters.launch_seconds.add(trio.current_time() - began)
     reply = LaunchResult(corr_id=frame.corr_id, successful=True, message=hosted.uuid)
     return reply if frame.detached else Follow(hosted, reply)

@@ -94,8 +94,12 @@ class Server:
         """The session has authenticated."""
         self._strangers.pop(session, None)
 
-    async def launch(self, user: str, program: GuestProgram, arguments: Sequence[str]) -> Hosted:
-        """Start an instance, detached. UsageError says why there cannot be one."""
+    async def launch(
+        self, user: str, program: GuestProgram, name: str, arguments: Sequence[str]
+    ) -> Hosted:
+        """Start an instance, detached; `name` is the program's in listings. UsageError says why
+        there cannot be one.
+        """
         if self.draining:
             self.refused(Refusal.DRAINING)
             raise UsageError(SHUTTING_DOWN)
@@ -105,7 +109,7 @@ class Server:
         except UsageError:
             self.refused(Refusal.INSTANCES)
             raise
-        hosted = self.instances.add(launched, user=user, program=program.name, arguments=arguments)
+        hosted = self.instances.add(launched, user=user, program=name, arguments=arguments)
         log.info("launched %s", hosted.program, extra={"instance": hosted.uuid, "user": user})
         return hosted
 
