@@ -1,0 +1,1 @@
+"""What a server costs per message, and what its clients feel of others: docs/server-load.md."""
