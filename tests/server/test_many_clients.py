@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import json
 import os
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
-from benchmarks.server.clients import GUEST
 from pie import testing
 from pie.guest.calls import GUESTS
-from pie.guest.source import read_source
 from pie.server import limits
-from pie.server.library import ProgramLibrary
-from pie.server.program_names import parse_name
 from pie.server.server import Server
 from pie.testing import HashModel, SimulatedGpu
 
-from .live import ROOT, Live, live_server
+from .children import child, install
+from .live import live_server
 
 pytestmark = pytest.mark.slow
 
@@ -45,59 +36,20 @@ async def test_two_hundred_clients_hear_the_right_things_and_leave_nothing_behin
     program = install(tmp_path)
     async with (
         live_server(tmp_path, SimulatedGpu(HashModel(pages=8192))) as live,
-        crowd(live, program) as play,
+        child("tests.server.crowd", str(live.serving.port), program) as clients,
     ):
         await live.server.programs.by_hash("anybody", program)  # or it would count as a leak
         at_first = await census(live.server, program)
         resident, objects = {}, {}
         for number in range(1, 6):
-            assert await play(number) == []
+            await clients.tell(f"{number}\n")
+            assert await clients.hear() == []
             await settled(live.server, program, at_first)
             resident[number], objects[number] = resident_bytes(), objects_of_ours()
 
     more = objects[5] - objects[2]
     assert {kind: n for kind, n in more.items() if n > _LEFT_IN_FRAMES} == {}
     assert resident[5] == pytest.approx(resident[2], rel=0.05)
-
-
-def install(folder: Path) -> str:
-    """Make the streaming inferlet everybody's, in a server's folder; its hash."""
-    wasm = read_source(GUEST)
-    library = ProgramLibrary.open(folder / "programs")
-    entry = library.install(wasm, parse_name("test/stream@1.0.0"), replace=False)
-    library.close()
-    return entry.hash
-
-
-@asynccontextmanager
-async def crowd(live: Live, program: str) -> AsyncIterator[Any]:
-    """The clients' process; what is given plays a round and tells what went wrong in it."""
-    command = [sys.executable, "-m", "tests.server.crowd", str(live.serving.port), program]
-    process = await trio.lowlevel.open_process(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    orders, reports = process.stdin, process.stdout
-
-    async def play(number: int) -> list[str]:
-        await orders.send_all(f"{number}\n".encode())
-        line = b""
-        while not line.endswith(b"\n"):
-            part = await reports.receive_some()
-            assert part, "the clients' process has ended"
-            line += part
-        problems: list[str] = json.loads(line)
-        return problems
-
-    try:
-        yield play
-    finally:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-            await orders.aclose()
-            await reports.aclose()
 
 
 async def census(server: Server, program: str) -> dict[str, int]:
