@@ -139,6 +139,8 @@ class Instances:
         """Wait for the end of a detached instance, and then for a client that wants to know it."""
         with scope:
             await wait_any((hosted.outbox.ended,))
+            if scope.cancel_called:  # forgotten or attached since it was woken
+                return
             self._keep(hosted)
             await trio.sleep(self._config.kept_seconds)
             self.forget(hosted)

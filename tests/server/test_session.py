@@ -9,6 +9,7 @@ import pytest
 import trio
 from blake3 import blake3
 
+from benchmarks.server.clients import GUEST
 from pie.server.config import Quotas, ServerConfig
 from pie.server.server import GOING_AWAY, TRY_AGAIN_LATER
 from pie.server.session import INVALID_DATA, POLICY_VIOLATION
@@ -200,6 +201,28 @@ async def test_the_end_of_a_detached_instance_is_forgotten_in_time(tmp_path: Pat
         assert [entry["status"] for entry in listed] == ["Finished", "Finished"]
         await trio.sleep(51)
         assert (await peer.ask("list_instances"))["instances"] == []
+
+
+async def test_a_terminated_instance_takes_no_place_of_one_that_has_ended(tmp_path: Path) -> None:
+    config = ServerConfig(quotas=attrs.evolve(Quotas(), kept_instances=1))
+    async with server_in_memory(tmp_path, config=config) as pair:
+        short, endless = await pair.keep(RETURNS), await pair.keep(GUEST.read_text())
+        peer = pair.connect()
+        await peer.log_in()
+        ended = await peer.ask("launch_instance", program_hash=short, detached=True)
+        await trio.testing.wait_all_tasks_blocked()
+        other = await peer.ask(
+            "launch_instance",
+            program_hash=endless,
+            arguments=["tokens", "8000", "prompt"],
+            detached=True,
+        )
+        await peer.ask("terminate_instance", instance_id=other["message"])
+        await trio.testing.wait_all_tasks_blocked()
+
+        listed = (await peer.ask("list_instances"))["instances"]
+
+        assert [entry["id"] for entry in listed] == [ended["message"]]
 
 
 async def test_a_drain_says_goodbye(tmp_path: Path) -> None:
