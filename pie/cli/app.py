@@ -11,6 +11,7 @@ from pie import __version__
 
 from .auth import auth
 from .home import DEFAULT_MODEL, open_home
+from .install import add_commands
 from .server_commands import DType, serve, top
 
 app = typer.Typer(
@@ -169,6 +170,9 @@ def replay(
         jitter=jitter or (),
     )
     return replay_command(Options(file=file, settings=settings, json=json))
+
+
+add_commands(app)
 
 
 @models.command("list")

@@ -42,7 +42,7 @@ class Home:
 
     @property
     def programs(self) -> Path:
-        """A folder: inferlets that clients have uploaded."""
+        """A folder: inferlets that are installed, and that clients have uploaded."""
         return self.data / "programs"
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import attrs
-import trio
 
 from pie.collector import relax_collector
 from pie.config import EngineConfig
@@ -26,6 +24,7 @@ from pie.trace import Tracer, tracing
 
 from .client import serve_client
 from .home import DEFAULT_MODEL, Home
+from .interruption import run_interruptible
 from .progress import Say, aloud, progress
 from .targets import component_of, find
 from .views import Json, Stream
@@ -62,7 +61,7 @@ def run_command(options: Options, home: Home) -> int:
     # them at once.
     with progress() as say:
         ingredients = _gather(options, home, say)
-    return trio.run(_interruptible, options, ingredients, home)
+    return run_interruptible(partial(_run, options, ingredients, home))
 
 
 def _gather(options: Options, home: Home, say: Say) -> Ingredients:
@@ -94,23 +93,6 @@ def model_path(name: str, home: Home, say: Say) -> Path:
         if name != DEFAULT_MODEL:
             raise
     return pull(name, home.path, aloud(say))
-
-
-async def _interruptible(options: Options, ingredients: Ingredients, home: Home) -> int:
-    """Run, cancelled by the first SIGINT or SIGTERM that nobody inside listens for."""
-    received, code = 0, 0
-
-    async def listen() -> None:
-        nonlocal received
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            received = await anext(signals)
-            nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listen)
-        code = await _run(options, ingredients, home)
-        nursery.cancel_scope.cancel()
-    return 128 + received if received else code
 
 
 async def _run(options: Options, ingredients: Ingredients, home: Home) -> int:

@@ -59,18 +59,21 @@ async def compile_apart(task: Task, source: bytes, name: str) -> None:
     """Compile `source` into the cache; when cancelled, the process is killed.
 
     Raises ProgramError with one line if it is no component or takes more than it may, UsageError
-    if the cache cannot be written.
+    if the compiler does not start or the cache cannot be written.
     """
-    done = await trio.run_process(
-        [sys.executable, "-P", "-m", "pie.guest.compiling", json.dumps(attrs.asdict(task))],
-        stdin=source,
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        deliver_cancel=_kill,
-        env=_environment(),
-        start_new_session=True,  # a Ctrl-C is for us
-    )
+    try:
+        done = await trio.run_process(
+            [sys.executable, "-P", "-m", "pie.guest.compiling", json.dumps(attrs.asdict(task))],
+            stdin=source,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            deliver_cancel=_kill,
+            env=_environment(),
+            start_new_session=True,  # a Ctrl-C is for us
+        )
+    except OSError as error:  # no memory, or too many processes
+        raise UsageError(f"{name}: cannot start the compiler: {error.strerror}") from None
     if done.returncode:
         raise _failure(done, task, name)
 

@@ -136,6 +136,15 @@ async def test_a_compiler_that_does_not_start_is_logged(
     assert caplog.records[-1].levelno == logging.ERROR
 
 
+async def test_a_system_that_starts_no_process_is_no_bug_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
+    async with hosting(cache=tmp_path / "cache") as host:
+        with pytest.raises(UsageError, match="it: cannot start the compiler: No such file"):
+            await host.compile(NOOP, name="it")
+
+
 def test_the_compiler_steps_back() -> None:
     """Threads of wasmtime are as patient as the thread that makes them: it must be said before."""
     code = (
