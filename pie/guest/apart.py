@@ -70,7 +70,8 @@ async def compile_apart(task: Task, source: bytes, name: str) -> None:
             check=False,
             deliver_cancel=_kill,
             env=_environment(),
-            start_new_session=True,  # a Ctrl-C is for us
+            # A Ctrl-C is for us. In a session of its own, Linux would give it half the time.
+            process_group=0,
         )
     except OSError as error:  # no memory, or too many processes
         raise UsageError(f"{name}: cannot start the compiler: {error.strerror}") from None
