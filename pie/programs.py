@@ -21,10 +21,12 @@ class WasmProgram:
 
     host: WasmHost
     program: Program
+    called: str | None = None
+    """What the one who launches it calls it, if not by the component's own name."""
 
     @property
     def name(self) -> str:
-        return self.program.name
+        return self.program.name if self.called is None else self.called
 
     async def run(self, instance: Instance, /) -> Returned | Refused:
         result = await self.host.run(self.program, instance)

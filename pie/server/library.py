@@ -19,6 +19,7 @@ import attrs
 from pie.errors import UsageError
 
 from .blobs import Blobs, check_hash, hash_of
+from .library_choice import choose, few, preference
 from .library_room import make_room
 from .library_tables import EVERYBODY, Entry, Tables, Uploads
 from .private_files import locked
@@ -26,8 +27,6 @@ from .program_names import ProgramName
 
 log = logging.getLogger(__name__)
 
-_MOST_LISTED = 12
-"""Names in a message."""
 _MOST_USES = 1000
 """Until they are written."""
 
@@ -80,16 +79,21 @@ class ProgramLibrary:
 
     def has_named(self, user: str, name: ProgramName) -> bool:
         """Whether `resolve` would find it."""
-        entry = _choose(name, self._entries_for(user, name))
+        entry = choose(name, self._entries_for(user, name))
         if entry is None or name.hash not in (None, entry.hash):
             return False
         return self._blobs.has(entry.hash, entry.size)
 
-    def locate(self, user: str, key: str) -> None:
-        """UsageError unless `has` would find it; it counts as used now."""
+    def locate(self, user: str, key: str) -> Entry | None:
+        """The name of a content, if it has one; it counts as used now.
+
+        UsageError unless `has` would find it.
+        """
         if not self.has(user, key):
             raise UsageError(f"no program {key}: upload it first")
         self._note_use(user, key)
+        with self._reader:
+            return max(self._reading.called(user, key), key=preference, default=None)
 
     def resolve(self, user: str, name: ProgramName) -> Entry:
         """What a name stands for, of equal versions the user's own; it counts as used now.
@@ -97,7 +101,7 @@ class ProgramLibrary:
         UsageError that says what there is, if there is no such thing, or if it has another hash.
         """
         entries = self._entries_for(user, name)
-        entry = _choose(name, entries)
+        entry = choose(name, entries)
         if entry is None:
             raise UsageError(self._missing(user, name, entries))
         if name.hash not in (None, entry.hash):
@@ -131,10 +135,10 @@ class ProgramLibrary:
     def _missing(self, user: str, name: ProgramName, entries: Sequence[Entry]) -> str:
         if entries:
             versions = dict.fromkeys(str(entry.version) for entry in entries)
-            return f"no version {name.version} of inferlet {name.base}; there is {_few(versions)}"
+            return f"no version {name.version} of inferlet {name.base}; there is {few(versions)}"
         with self._reader:
             known = [*self._reading.entries_of(user), *self._reading.entries_of(EVERYBODY)]
-        there = f"there is {_few(map(str, known))}" if known else "none has a name here"
+        there = f"there is {few(map(str, known))}" if known else "none has a name here"
         return f"no inferlet {name.base}; {there}; `pie install` adds one for everybody"
 
     # What changes
@@ -189,7 +193,7 @@ class ProgramLibrary:
             entry = change.tables.entry(owner, name)
             if entry is None or name.hash not in (None, entry.hash):
                 known = [e for e in change.tables.entries_of(owner) if e.base == name.base]
-                there = f"there is {_few(map(str, known))}" if known else "nor any other version"
+                there = f"there is {few(map(str, known))}" if known else "nor any other version"
                 whose = "installed" if owner == EVERYBODY else f"an upload of user {owner!r}"
                 raise UsageError(f"{name} is not {whose}; {there}")
             change.tables.uncall(owner, name)
@@ -251,15 +255,3 @@ class _Change:
         for key in make_room(held, entries, new, limit):
             self.tables.let_go(user, key)
             self.release(key)
-
-
-def _choose(name: ProgramName, entries: Sequence[Entry]) -> Entry | None:
-    fitting = [e for e in entries if name.version is None or e.version == name.version]
-    return max(fitting, key=lambda e: (e.version, e.owner != EVERYBODY), default=None)
-
-
-def _few(texts: Iterator[str] | dict[str, None]) -> str:
-    """Some of them, for a message."""
-    listed = list(texts)
-    more = len(listed) - _MOST_LISTED
-    return ", ".join(listed[:_MOST_LISTED]) + (f" and {more} more" if more > 0 else "")

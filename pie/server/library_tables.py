@@ -158,6 +158,11 @@ class Tables:
         rows = self._run(f"{_ENTRIES} {where}", user, EVERYBODY, name.namespace, name.name)
         return _entries(rows)
 
+    def called(self, user: str, key: str) -> list[Entry]:
+        """The names of a content that this user can launch it by."""
+        where = "WHERE hash = ? AND owner IN (?, ?)"
+        return _entries(self._run(f"{_ENTRIES} {where}", key, user, EVERYBODY))
+
     def entry(self, owner: str, name: ProgramName) -> Entry | None:
         """Exactly this version of this owner's."""
         where = "WHERE owner = ? AND namespace = ? AND name = ? AND version = ?"

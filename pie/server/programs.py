@@ -11,13 +11,14 @@ import trio
 
 from pie.config import MIB
 from pie.errors import ProgramError, UsageError
-from pie.guest.wasm import WasmHost
+from pie.guest.wasm import Program, WasmHost
 from pie.offload import Offload, in_thread
 from pie.programs import WasmProgram
 
 from .arrivals import Arrivals
 from .blobs import check_hash
 from .library import ProgramLibrary
+from .library_tables import Entry
 from .manifest import read_manifest
 from .program_names import ProgramName, is_hash, parse_name
 from .recent import RecentPrograms
@@ -77,7 +78,7 @@ class Programs:
     _stored_bytes: int
     _offload: Offload
     _uploads: SharedWork[Arriving, None]
-    _loads: SharedWork[str, WasmProgram]
+    _loads: SharedWork[str, Program]
     _recent: RecentPrograms
     _arrivals: Arrivals
     _compiling: Turns = attrs.field(factory=Turns)
@@ -108,13 +109,13 @@ class Programs:
         for arriving in self._uploads.going_on():
             if arriving[:2] == (user, hash):
                 await self._uploads.join(arriving)
-        await self._offload(self._library.locate, user, hash)
-        return await self._program(user, hash)
+        entry = await self._offload(self._library.locate, user, hash)
+        return await self._launchable(user, hash, entry)
 
     async def by_name(self, user: str, text: str) -> WasmProgram:
         """One that is installed, or that this user has uploaded with a manifest."""
         entry = await self._offload(self._library.resolve, user, parse_name(text))
-        return await self._program(user, entry.hash)
+        return await self._launchable(user, entry.hash, entry)
 
     async def _upload(self, arriving: Arriving, given: list[bytes]) -> None:
         user, hash, name = arriving
@@ -128,14 +129,19 @@ class Programs:
             add = partial(self._library.add_upload, limit=self._stored_bytes)
             await self._offload(add, user, wasm, hash, name)
 
-    async def _program(self, user: str, hash: str, wasm: bytes | None = None) -> WasmProgram:
+    async def _launchable(self, user: str, hash: str, entry: Entry | None) -> WasmProgram:
+        """Called as this user calls it."""
+        program = await self._program(user, hash)
+        return WasmProgram(self._host, program, called=str(entry or hash[:_SHOWN]))
+
+    async def _program(self, user: str, hash: str, wasm: bytes | None = None) -> Program:
         """Of content that this user may launch; `wasm` is it, where it is at hand."""
         found = self._recent.get(hash)
         if found is not None:
             return found
         return await self._loads.do(hash, partial(self._load, user, hash, wasm))
 
-    async def _load(self, user: str, hash: str, wasm: bytes | None) -> WasmProgram:
+    async def _load(self, user: str, hash: str, wasm: bytes | None) -> Program:
         if wasm is None:
             wasm = await self._offload(self._library.read, hash)
         name = hash[:_SHOWN]
@@ -143,6 +149,6 @@ class Programs:
             async with self._compiling.turn(user):
                 await self._host.compile(wasm, name=name)
         async with self._linking:
-            program = WasmProgram(self._host, await self._host.load(wasm, name=name))
+            program = await self._host.load(wasm, name=name)
         self._recent.put(hash, program, len(wasm))
         return program

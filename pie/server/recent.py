@@ -8,7 +8,7 @@ from weakref import WeakValueDictionary
 import attrs
 
 from pie.config import MIB
-from pie.programs import WasmProgram
+from pie.guest.wasm import Program
 
 _LEAST = 1 * MIB
 """What even the smallest counts as: its links to the host take some."""
@@ -22,18 +22,18 @@ class RecentPrograms:
     """
 
     limit: int
-    _recent: OrderedDict[str, tuple[WasmProgram, int]] = attrs.field(factory=OrderedDict)
-    _alive: WeakValueDictionary[str, WasmProgram] = attrs.field(factory=WeakValueDictionary)
+    _recent: OrderedDict[str, tuple[Program, int]] = attrs.field(factory=OrderedDict)
+    _alive: WeakValueDictionary[str, Program] = attrs.field(factory=WeakValueDictionary)
     """Also those that were let go and still run."""
     _total: int = 0
 
-    def get(self, key: str) -> WasmProgram | None:
+    def get(self, key: str) -> Program | None:
         """One that is in memory; it is the most recent then."""
         if key in self._recent:
             self._recent.move_to_end(key)
         return self._alive.get(key)
 
-    def put(self, key: str, program: WasmProgram, size: int) -> None:
+    def put(self, key: str, program: Program, size: int) -> None:
         """Keep one whose component has `size` bytes; the newest is kept in any case."""
         self._alive[key] = program
         size = max(size, _LEAST)

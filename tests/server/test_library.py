@@ -58,7 +58,7 @@ def test_an_upload_is_found_by_its_user_only(library: ProgramLibrary) -> None:
 
     assert library.has("ann", key)
     assert not library.has("bob", key)
-    library.locate("ann", key)
+    assert library.locate("ann", key) is None
     with pytest.raises(UsageError, match=f"no program {key}: upload it first"):
         library.locate("bob", key)
     assert library.read(key) == b"one"
@@ -82,6 +82,7 @@ def test_a_name_of_an_upload_is_its_users_alone(library: ProgramLibrary) -> None
     assert library.resolve("bob", parse_name("tool@0.1.0")).hash == installed.hash
     assert library.resolve("ann", parse_name("tool@0.1.0")).hash == mine
     assert str(library.resolve("ann", parse_name("tool"))) == "std/tool@9.0"
+    assert str(library.locate("ann", mine)) == "std/tool@0.1.0"
     assert library.has_named("ann", parse_name("tool@9.0"))
     assert not library.has_named("bob", parse_name("tool@9.0"))
 

@@ -101,7 +101,9 @@ async def test_a_manifest_gives_an_upload_a_name(tmp_path: Path) -> None:
             assert await programs.exists("ann", record), record
         for record in ("tool", "me/tool@0.2", f"me/tool@0.1.0#{hash_of(b'')}", hash_of(b"")):
             assert not await programs.exists("ann", record), record
-        assert await programs.by_name("ann", "me/tool") is await programs.by_hash("ann", key)
+        named, hashed = await programs.by_name("ann", "me/tool"), await programs.by_hash("ann", key)
+        assert named.program is hashed.program
+        assert named.name == hashed.name == "me/tool@0.1.0"
         with pytest.raises(UsageError, match="no inferlet me/tool"):
             await programs.by_name("bob", "me/tool")
 
@@ -179,7 +181,12 @@ async def test_an_installed_program_is_found_by_name_and_hash(tmp_path: Path) ->
         entry = installer.install(wasm, parse_name("tool@1"), replace=False)
         installer.close()
 
-        assert await programs.by_name("ann", "tool") is await programs.by_hash("bob", entry.hash)
+        named, hashed = (
+            await programs.by_name("ann", "tool"),
+            await programs.by_hash("bob", entry.hash),
+        )
+        assert named.program is hashed.program
+        assert named.name == hashed.name == "std/tool@1"
 
 
 async def test_an_upload_of_the_same_content_is_compiled_once(tmp_path: Path) -> None:
@@ -306,9 +313,10 @@ async def test_programs_in_memory_are_bounded(tmp_path: Path) -> None:
 
         await programs.by_hash("ann", keys[0])
         assert host.loaded == [keys[0][:12]]
-        assert await programs.by_hash("ann", keys[2]) is running, "it is in memory anyway"
+        again = await programs.by_hash("ann", keys[2])
+        assert again.program is running.program, "it is in memory anyway"
         assert host.loaded == [keys[0][:12]]
-        del running
+        del running, again
         await programs.by_hash("ann", keys[2])
         assert len(host.loaded) == 2
 
