@@ -38,7 +38,8 @@ class Quotas:
     uploads_per_minute: float = 60.0
     """Programs: beyond it an upload is refused at its first chunk; a tenth may come at once."""
     stored_bytes: int = 1024 * MIB
-    """Of programs that the user has uploaded: an upload beyond it is refused."""
+    """Of programs that the user has uploaded: beyond it those used longest ago make room, but for
+    the newest version of each name; an upload that then does not fit is refused."""
 
 
 @attrs.frozen(kw_only=True)
