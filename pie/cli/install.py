@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 import typer
 
-from pie.config import MIB
 from pie.errors import UsageError
 
 from .home import Home, open_home
-from .interruption import run_interruptible
 from .progress import Say, progress
-from .targets import component_of, find
 
 if TYPE_CHECKING:
     from pie.server.library import ProgramLibrary
@@ -56,6 +53,9 @@ def install(
     ] = False,
 ) -> int:
     """Let every client launch an inferlet by its name, also of a server that runs."""
+    from .interruption import run_interruptible
+    from .targets import find
+
     place = find(target)
     called = _name_for(place, name)
     home = open_home()
@@ -124,6 +124,8 @@ def _component(place: Path, home: Home, say: Say) -> bytes:
     """Built if it is a folder, and binary."""
     from pie.guest.source import read_source
 
+    from .targets import component_of
+
     if place.is_dir():
         say(f"building {place.name}")
     component = component_of(place, home.built)
@@ -162,7 +164,8 @@ def _whose(entry: Entry) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / MIB:.1f} MiB" if size >= MIB else f"{size / 1024:.1f} KiB"
+    kib = size / 1024
+    return f"{kib:.1f} KiB" if kib < 1024 else f"{kib / 1024:.1f} MiB"
 
 
 def _print(text: str) -> None:
