@@ -83,7 +83,9 @@ def _settings(document: Mapping[str, Any], folder: Path) -> Settings:
     server = values.get(ServerConfig, {})
     _check_tls(server)
     limits = {"max_message_bytes": MAX_TEXT} | values.get(Limits, {})
-    engine: dict[str, Any] = {"max_instances_per_user": INSTANCES_PER_USER} | values.get(EngineConfig, {})
+    engine: dict[str, Any] = {"max_instances_per_user": INSTANCES_PER_USER} | values.get(
+        EngineConfig, {}
+    )
     return Settings(
         server=ServerConfig(**server, quotas=Quotas(**values.get(Quotas, {}))),
         engine=EngineConfig(
