@@ -167,6 +167,7 @@ async def _serve(
                 _announce(settings, authentication, running)
                 await stop.wait()
                 await running.drain(settings.server.grace_seconds)
+            log.info("stopped")
         finally:
             await in_thread(library.close)
     finally:

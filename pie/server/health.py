@@ -163,5 +163,5 @@ def look(name: str, model: ModelMetrics, now: float) -> ModelSnapshot:
         overdue=device is not None and device.stalled(now),
         failures=0 if device is None else device.failures,
         consecutive_failures=0 if device is None else device.consecutive_failures,
-        last_failure=None if device is None else device.last_failure,
+        last_failure=None if device is None else device.last_failure or None,
     )

@@ -37,7 +37,9 @@ class DeviceFacts(Protocol):
         ...
 
     @property
-    def last_failure(self) -> str | None: ...
+    def last_failure(self) -> str:
+        """Why; empty if there was none."""
+        ...
 
     def stalled(self, now: float, /) -> bool:
         """Whether the step that runs has taken longer than any may."""

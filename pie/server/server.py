@@ -167,7 +167,8 @@ class Server:
                 for hosted in running:
                     await wait_any((hosted.outbox.ended,))
             left = [h for h in running if not h.outbox.ended.ready()]
-            log.info("ending %d instances", len(left))
+            if left:
+                log.info("ending %d instances", len(left))
             nursery.cancel_scope.deadline = trio.current_time() + _GOODBYE_SECONDS
             for hosted in left:
                 nursery.start_soon(self.terminate, hosted, SHUTTING_DOWN)
