@@ -115,13 +115,14 @@ class Server:
 
     async def terminate(self, hosted: Hosted, reason: str) -> None:
         """End an instance; one that nobody reads is forgotten, too."""
+        if not hosted.attached:
+            # Before it ends, or it would take the place of one whose end its client wants to know.
+            self.instances.forget(hosted)
         if not hosted.outbox.ended.ready():
             try:
                 await self.engine.terminate(hosted.instance, reason)
             except UsageError:  # it has just ended by itself
                 await wait_any((hosted.outbox.ended,))
-        if not hosted.attached:
-            self.instances.forget(hosted)
 
     async def rows(self) -> list[InstanceRow]:
         """All instances, for people."""

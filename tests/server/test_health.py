@@ -106,7 +106,7 @@ class Facts:
     running_since: float | None = None
     failures: int = 0
     consecutive_failures: int = 0
-    last_failure: str | None = None
+    last_failure: str = ""
     overdue: bool = False
 
     def stalled(self, now: float, /) -> bool:
