@@ -12,6 +12,8 @@ from quart import Response, abort, request, websocket
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
+from pie import __version__
+
 from .config import Auth
 from .counters import Refusal
 from .listing import listing
@@ -84,6 +86,11 @@ def make_app(server: Server) -> QuartTrio:
             abort(503, reason)
         await websocket.accept()
         await Session(server, QuartTransport()).run()
+
+    @app.get("/")
+    async def about() -> Response:
+        text = f"pie {__version__}: clients connect by WebSocket; see /healthz, /metrics, /v1/instances\n"
+        return Response(text, mimetype="text/plain")
 
     @app.get("/healthz")
     async def health() -> Response:
