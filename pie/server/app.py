@@ -89,7 +89,8 @@ def make_app(server: Server) -> QuartTrio:
 
     @app.get("/")
     async def about() -> Response:
-        text = f"pie {__version__}: clients connect by WebSocket; see /healthz, /metrics, /v1/instances\n"
+        pages = "/healthz, /metrics, /v1/instances"
+        text = f"pie {__version__}: clients connect by WebSocket; see {pages}\n"
         return Response(text, mimetype="text/plain")
 
     @app.get("/healthz")
