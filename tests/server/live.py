@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cache
@@ -35,27 +33,10 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / ".build"
 COMPILED = BUILD / "compiled"
-VERSIONS = ("0.2.0", "0.2.1")
 PROBE = Path(__file__).parent / "probe"
 LIMITS = Limits(max_message_bytes=MAX_TEXT)
 ENDS = ("Completed", "Aborted", "Exception", "ServerError", "OutOfResources")
 _PATIENCE_SECONDS = 120.0
-
-
-@cache
-def published_client(version: str) -> Any:
-    """The package `pie_client` of this version from the registry, beside the other ones."""
-    name = f"pie_client_{version.replace('.', '_')}"
-    folder = BUILD / f"pie-client-{version}" / "pie_client"
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    assert spec is not None
-    assert spec.loader is not None, f"{folder} is missing: make test"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @cache

@@ -15,12 +15,13 @@ from pie.server.authentication import Authentication
 from pie.server.config import Auth, ServerConfig
 from pie.server.users import Users
 
-from .live import Live, events, keep_probe, live_server, published_client
+from .live import Live, events, keep_probe, live_server
+from .published_client import published
 
 pytestmark = pytest.mark.slow
 
 
-async def _get(live: Live, path: str, **headers: str) -> httpx.Response:
+async def get(live: Live, path: str, **headers: str) -> httpx.Response:
     def get() -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{live.serving.port}{path}", headers=headers)
 
@@ -29,7 +30,7 @@ async def _get(live: Live, path: str, **headers: str) -> httpx.Response:
 
 async def _figures(live: Live) -> dict[str, float]:
     """Every sample, by its name and labels."""
-    page = await _get(live, "/metrics")
+    page = await get(live, "/metrics")
     assert page.headers["content-type"].startswith("text/plain")
     return {
         f"{sample.name}{sorted(sample.labels.values())}": sample.value
@@ -40,7 +41,7 @@ async def _figures(live: Live) -> dict[str, float]:
 
 async def test_metrics_are_what_was_done(tmp_path: Path) -> None:
     async def work() -> None:
-        async with published_client("0.2.1").PieClient(live.uri) as client:
+        async with published("0.2.1").PieClient(live.uri) as client:
             await client.authenticate("ann")
             await events(await client.launch_instance(name, ["generate", "12"]))
             with pytest.raises(Exception, match="no program"):
@@ -65,7 +66,7 @@ async def test_metrics_are_what_was_done(tmp_path: Path) -> None:
 
 async def test_instances_are_listed_for_people(tmp_path: Path) -> None:
     async def work() -> str:
-        async with published_client("0.2.1").PieClient(live.uri) as client:
+        async with published("0.2.1").PieClient(live.uri) as client:
             await client.authenticate("ann")
             instance = await client.launch_instance(name, ["wait"], detached=True)
             uuid: str = instance.instance_id
@@ -74,9 +75,9 @@ async def test_instances_are_listed_for_people(tmp_path: Path) -> None:
     async with live_server(tmp_path) as live:
         name = await keep_probe(live, "ann")
         uuid = await live.run(work)
-        (row,) = (await _get(live, "/v1/instances")).json()["instances"]
+        (row,) = (await get(live, "/v1/instances")).json()["instances"]
         assert (row["uuid"], row["user"], row["status"]) == (uuid, "ann", "Detached")
-        table = (await _get(live, "/v1/instances", Accept="text/plain")).text
+        table = (await get(live, "/v1/instances", Accept="text/plain")).text
         assert uuid in table
         assert "ann" in table
 
@@ -85,19 +86,19 @@ async def test_health_is_told_to_everybody_and_the_rest_needs_the_token(tmp_path
     """Where clients prove who they are, so does whoever looks at them."""
     checking = Authentication(Auth.KEYS, Users(tmp_path / "users"))
     async with live_server(tmp_path, authentication=checking) as live:
-        health = await _get(live, "/healthz")
+        health = await get(live, "/healthz")
         assert (health.status_code, health.json()["healthy"]) == (200, True)
         token = f"Bearer {checking.token}"
         for path in ("/metrics", "/v1/instances"):
-            assert (await _get(live, path)).status_code == 401
-            assert (await _get(live, path, Authorization="Bearer wrong")).status_code == 401
-            assert (await _get(live, path, Authorization=token)).status_code == 200
+            assert (await get(live, path)).status_code == 401
+            assert (await get(live, path, Authorization="Bearer wrong")).status_code == 401
+            assert (await get(live, path, Authorization=token)).status_code == 200
 
 
 async def test_a_server_that_drains_is_not_healthy(tmp_path: Path) -> None:
     async with live_server(tmp_path) as live:
         live.server.draining = True
-        health = await _get(live, "/healthz")
+        health = await get(live, "/healthz")
         assert health.status_code == 503
         assert health.json()["draining"]
 
@@ -120,6 +121,6 @@ async def test_pages_of_other_origins_may_not_connect(tmp_path: Path) -> None:
 
 async def test_whoever_looks_with_a_browser_is_told_what_there_is(tmp_path: Path) -> None:
     async with live_server(tmp_path) as live:
-        assert "/healthz" in (await _get(live, "/")).text
+        assert "/healthz" in (await get(live, "/")).text
         # A place for WebSockets, and no other.
-        assert (await _get(live, "/etc/passwd")).status_code == 400
+        assert (await get(live, "/etc/passwd")).status_code == 400

@@ -12,7 +12,8 @@ from pie.ids import EventCode
 from pie.server.output import hash_of
 from pie.testing import HashModel, SimulatedGpu
 
-from .live import VERSIONS, Live, events, keep_probe, live_server, probe, published_client
+from .live import Live, events, keep_probe, live_server, probe
+from .published_client import VERSIONS, published
 
 pytestmark = [pytest.mark.slow, pytest.mark.parametrize("version", VERSIONS)]
 
@@ -23,7 +24,7 @@ async def _as_user(live: Live, version: str, scenario: Scenario, user: str = "u"
     """Run `scenario` with a connected and authenticated client."""
 
     async def connected() -> Any:
-        async with published_client(version).PieClient(live.uri) as client:
+        async with published(version).PieClient(live.uri) as client:
             await client.authenticate(user)
             return await scenario(client)
 
@@ -276,11 +277,11 @@ async def test_the_token_of_the_server_sees_all(version: str, tmp_path: Path) ->
         await client.launch_instance(name, ["wait"], detached=True)
 
     async def look() -> None:
-        async with published_client(version).PieClient(live.uri) as client:
+        async with published(version).PieClient(live.uri) as client:
             await client.internal_authenticate(live.server.authentication.token)
             (listed,) = await client.list_instances()
             await client.terminate_instance(listed.id)
-        async with published_client(version).PieClient(live.uri) as client:
+        async with published(version).PieClient(live.uri) as client:
             with pytest.raises(Exception, match="Invalid token"):
                 await client.internal_authenticate("wrong")
 
@@ -293,7 +294,7 @@ async def test_the_token_of_the_server_sees_all(version: str, tmp_path: Path) ->
 
 async def test_the_old_way_to_log_in_still_works(version: str, tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with published_client(version).PieClient(live.uri) as client:
+        async with published(version).PieClient(live.uri) as client:
             successful, _ = await client.identify("somebody")
             assert successful
             successful, text = await client.query("model_status", "")
@@ -317,7 +318,7 @@ async def test_tokens_are_streamed(version: str, tmp_path: Path) -> None:
 
 
 def test_the_clients_know_the_events_of_the_server(version: str) -> None:
-    known = {event.name.upper(): event.value for event in published_client(version).Event}
+    known = {event.name.upper(): event.value for event in published(version).Event}
     ours = {code.name.replace("_", ""): int(code) for code in EventCode}
 
     assert ours.items() <= known.items()
