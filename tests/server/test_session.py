@@ -14,7 +14,7 @@ from pie.server.config import Quotas, ServerConfig
 from pie.server.server import GOING_AWAY, TRY_AGAIN_LATER
 from pie.server.session import INVALID_DATA, POLICY_VIOLATION
 
-from .pair import RETURNS, component, server_in_memory
+from .pair import RETURNS, Peer, component, server_in_memory
 
 
 async def test_who_does_not_log_in_is_sent_away(tmp_path: Path) -> None:
@@ -118,19 +118,24 @@ async def test_launches_beyond_the_rate_are_refused(tmp_path: Path) -> None:
         assert (await peer.ask("launch_instance", program_hash=name))["successful"]
 
 
+def _begin_upload(peer: Peer) -> None:
+    """The first of two chunks."""
+    peer.tell(
+        "upload_program",
+        corr_id=7,
+        program_hash="0" * 64,
+        chunk_index=0,
+        total_chunks=2,
+        chunk_data=b"x" * 1000,
+    )
+
+
 async def test_an_upload_that_stops_is_dropped(tmp_path: Path) -> None:
     config = ServerConfig(upload_idle_seconds=8.0)
     async with server_in_memory(tmp_path, config=config) as pair:
         peer = pair.connect()
         await peer.log_in()
-        peer.tell(
-            "upload_program",
-            corr_id=7,
-            program_hash="0" * 64,
-            chunk_index=0,
-            total_chunks=2,
-            chunk_data=b"x" * 1000,
-        )
+        _begin_upload(peer)
         await trio.testing.wait_all_tasks_blocked()
         assert pair.server.uploading.held == 1000
 
@@ -145,14 +150,7 @@ async def test_the_uploads_of_a_client_that_leaves_are_dropped(tmp_path: Path) -
     async with server_in_memory(tmp_path) as pair:
         peer = pair.connect()
         await peer.log_in()
-        peer.tell(
-            "upload_program",
-            corr_id=7,
-            program_hash="0" * 64,
-            chunk_index=0,
-            total_chunks=2,
-            chunk_data=b"x" * 1000,
-        )
+        _begin_upload(peer)
         peer.leave()
         await trio.testing.wait_all_tasks_blocked()
         assert pair.server.uploading.held == 0
