@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hmac
 import json
+from contextlib import suppress
 from typing import Any, cast
 
 import trio
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
-from quart import Response, abort, request, websocket
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, WebsocketScope
+from quart import Response, Websocket, abort, request, websocket
+from quart.asgi import ASGIWebsocketConnection
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
@@ -16,10 +18,12 @@ from pie import __version__
 
 from .config import Auth
 from .counters import Refusal
+from .inflow import Inflow
 from .listing import listing
 from .server import Server
 from .session import Session
 from .transport import Gone
+from .uploads import Budget
 
 _DISCONNECTED = "websocket.disconnect"
 
@@ -27,10 +31,16 @@ _DISCONNECTED = "websocket.disconnect"
 class WebsocketConnection(TrioASGIWebsocketConnection):
     """Lets a session read all that its client has sent, where Quart cancels it at the end.
 
-    A client may send something that has no reply and leave at once.
+    A client may send something that has no reply and leave at once. And the other way round: what
+    a client sends when its session has ended is taken and thrown away, so that the connection can
+    come to its end.
     """
 
-    _left = False
+    def __init__(self, app: QuartTrio, scope: WebsocketScope) -> None:
+        super().__init__(app, scope)
+        self._inflow = Inflow.of(scope)
+        # What waits, waits in the client's own connection.
+        self.send_channel, self.receive_channel = trio.open_memory_channel[bytes | str](0)
 
     async def handle_messages(  # type: ignore[override]  # as in quart_trio
         self, nursery: trio.Nursery, receive: ASGIReceiveCallable
@@ -39,13 +49,25 @@ class WebsocketConnection(TrioASGIWebsocketConnection):
             while (event := cast(dict[str, Any], await receive()))["type"] != _DISCONNECTED:
                 if event["type"] == "websocket.receive":
                     message = event.get("bytes")
-                    await self.send_channel.send(event["text"] if message is None else message)
-            self._left = True
+                    with suppress(trio.BrokenResourceError):  # its session has ended
+                        await self.send_channel.send(event["text"] if message is None else message)
+
+    async def handle_websocket(  # type: ignore[override]  # as in quart_trio
+        self, nursery: trio.Nursery, websocket: Websocket, send: ASGISendCallable
+    ) -> None:
+        await ASGIWebsocketConnection.handle_websocket(self, websocket, send)
+        self.receive_channel.close()
+        if self._accepted:
+            self._inflow.finish()
+        else:
+            nursery.cancel_scope.cancel()
 
     async def send_data(self, send: ASGISendCallable, data: str | bytes) -> None:
-        if self._left:
+        if self._inflow.leaving or self._inflow.cut:
             raise Gone
         await send(cast(Any, {"type": "websocket.send", "bytes": data, "text": None}))
+        if self._inflow.cut:
+            raise Gone
 
 
 class QuartTransport:
@@ -53,13 +75,24 @@ class QuartTransport:
 
     def __init__(self) -> None:
         self._websocket = websocket._get_current_object()  # type: ignore[attr-defined]
+        self._inflow = Inflow.of(self._websocket.scope)
+        self._has_one = False
         self.peer = ":".join(map(str, self._websocket.scope.get("client") or ("unknown",)))
 
     async def receive(self) -> bytes | str:
+        if self._has_one:
+            self._inflow.dealt_with()
         try:
-            return cast(bytes | str, await self._websocket.receive())
+            message = cast(bytes | str, await self._websocket.receive())
         except trio.EndOfChannel:
             raise Gone from None
+        finally:
+            self._has_one = False
+        self._has_one = True
+        return message
+
+    def trust(self, budget: Budget) -> None:
+        self._inflow.trust(budget)
 
     async def send(self, data: bytes) -> None:
         await self._websocket.send(data)

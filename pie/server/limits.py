@@ -10,9 +10,11 @@ import attrs
 from pie.errors import UsageError
 
 from .config import Quotas
+from .uploads import Budget
 
 _SLACK = 1e-3
 """Of a token that may be missing: what clocks and waits lose in floating point is less."""
+_ARRIVING_BYTES = 64 << 20
 _SWEEP = 4
 """How many users are forgotten when one comes or goes: more than one, so that the line shrinks."""
 
@@ -60,6 +62,8 @@ class UserLimits:
     quotas: Quotas
     connections: int = attrs.field(init=False, default=0)
     """Open now; counted by `Limiter`, as is the next."""
+    arriving: Budget = attrs.field(init=False, factory=lambda: Budget(_ARRIVING_BYTES))
+    """Long messages that its sessions have not dealt with yet."""
     in_line: bool = attrs.field(init=False, default=False)
     """To be forgotten, unless it is back by then."""
     _messages: TokenBucket = attrs.field(init=False)

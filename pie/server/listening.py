@@ -5,67 +5,53 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
-import h11
 import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 from hypercorn.utils import wrap_app
 
 from pie.errors import UsageError
+from pie.guest.turns import Turns
 
 from .config import ServerConfig
+from .inflow import RECEIVE_BYTES, Inflow
+from .websocket import TURN_SECONDS, PlainProtocol
 
 log = logging.getLogger(__name__)
 
-RECEIVE_BYTES = 4 << 20
-"""A WebSocket message from a client: a larger one closes the connection with code 1009."""
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
 """Seconds of silence until the system asks whether a client is still there, between two times that
 it asks, and how often. Hypercorn's own pings would keep the task of each closed connection."""
 _CLOSING_SECONDS = 5.0
 """At the end: how long connections may take to say goodbye."""
 _BACKLOG = 1024
+_READ_BYTES = 64 << 10
+_QUEUE = 2
+"""Events that wait for the application: all that there are of a page, and few messages."""
 
 
-class PlainProtocol(H11Protocol):
-    """HTTP/1.1 whose WebSockets are never compressed.
+@attrs.define(eq=False)
+class Shared:
+    """What the connections of a server share."""
 
-    A compressing connection takes 300 KiB more of memory, and a few hundred bytes of it may stand
-    for megabytes.
-    """
-
-    @classmethod
-    def instead_of(cls, other: H11Protocol) -> PlainProtocol:
-        """The same connection, before its first request."""
-        return cls(
-            other.app,
-            other.config,
-            other.context,
-            other.task_group,
-            other.connection_state,
-            other.ssl,
-            other.client,
-            other.server,
-            other.send,
-        )
-
-    async def _create_stream(self, request: h11.Request) -> None:
-        headers = [h for h in request.headers if h[0].lower() != b"sec-websocket-extensions"]
-        plain = h11.Request(
-            method=request.method,
-            target=request.target,
-            headers=headers,
-            http_version=request.http_version,
-        )
-        await super()._create_stream(plain)
+    turns: Turns = attrs.field(factory=lambda: Turns(TURN_SECONDS))
+    line: trio.StrictFIFOLock = attrs.field(factory=trio.StrictFIFOLock)
+    """Of those that are about to do what takes half a millisecond, in pieces: to begin a request,
+    and to end. One is let through in a pass of the loop, or a thousand that come or go at once
+    would make each pass a long one."""
+    silent: OrderedDict[Connection, None] = attrs.field(factory=OrderedDict)
+    """Those that have not begun a request, oldest first."""
 
 
 class Connection(TCPServer):
@@ -75,8 +61,13 @@ class Connection(TCPServer):
     server for ever.
     """
 
-    def __init__(self, *arguments: Any, stall_seconds: float) -> None:
+    def __init__(
+        self, *arguments: Any, inflow: Inflow, shared: Shared, stall_seconds: float
+    ) -> None:
         super().__init__(*arguments)
+        self.scope = trio.CancelScope()
+        self._inflow = inflow
+        self._shared = shared
         self._stall_seconds = stall_seconds
         self._sending: trio.CancelScope | None = None
 
@@ -94,13 +85,44 @@ class Connection(TCPServer):
                     self._sending.cancel()
             broken = self._sending.cancel_called
         if broken:
+            # Who reads from the stream sees its end and tells the application. Here that could
+            # wait for ever: for room for the news, which a session makes when it has sent this.
+            self._inflow.cut = True
             await trio.aclose_forcefully(self.stream)
-            await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
-        if isinstance(self.protocol.protocol, H11Protocol):  # with TLS it may be HTTP/2
-            self.protocol.protocol = PlainProtocol.instead_of(self.protocol.protocol)
-        await super()._read_data()
+        protocol = self._plain()
+        try:
+            with self._inflow.reading:
+                while data := await self.stream.receive_some(_READ_BYTES):
+                    await protocol.handle(RawData(bytes(data)))
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            pass  # as good as its end
+        self._inflow.finish()
+        async with self._shared.line:
+            pass
+        await self._close()
+        await self.protocol.handle(Closed())
+
+    def _plain(self) -> PlainProtocol:
+        other = self.protocol.protocol
+        plain = PlainProtocol(
+            other.app,
+            other.config,
+            other.context,
+            other.task_group,
+            other.connection_state,
+            other.ssl,
+            other.client,
+            other.server,
+            other.send,
+            inflow=self._inflow,
+            turns=self._shared.turns,
+            line=self._shared.line,
+            begun=partial(self._shared.silent.pop, self, None),
+        )
+        self.protocol.protocol = plain
+        return plain
 
     def hurry(self, deadline: float) -> None:
         """What is being sent now may take until `deadline`."""
@@ -118,6 +140,7 @@ class Listeners:
     _sockets: list[trio.SocketListener]
     _ssl: ssl.SSLContext | None
     _connections: set[Connection] = attrs.field(factory=set)
+    _shared: Shared = attrs.field(factory=Shared)
     _accepting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _finishing: trio.Event = attrs.field(factory=trio.Event)
 
@@ -128,23 +151,28 @@ class Listeners:
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve `app` until `finish`."""
-        hypercorn = HypercornConfig()
-        hypercorn.websocket_max_message_size = RECEIVE_BYTES
-        hypercorn.errorlog = log
+        hypercorn = _hypercorn(self._config)
         wrapped, context = wrap_app(app, hypercorn.wsgi_max_body_size, "asgi"), WorkerContext(None)
 
         async def serve_connection(stream: Any) -> None:
-            state = ConnectionState({})
+            inflow = Inflow()
             connection = Connection(
-                wrapped, hypercorn, context, state, stream, stall_seconds=self._config.stall_seconds
+                wrapped,
+                hypercorn,
+                context,
+                ConnectionState(inflow.scope_state()),
+                stream,
+                inflow=inflow,
+                shared=self._shared,
+                stall_seconds=self._config.stall_seconds,
             )
-            self._connections.add(connection)
             try:
-                await connection
+                with connection.scope, self._admitted(connection):
+                    await connection
             except Exception:  # the boundary where a bug ends one connection
                 log.exception("bug in a connection")
             finally:
-                self._connections.discard(connection)
+                inflow.close()
 
         async with trio.open_nursery() as connections:
             with self._accepting:
@@ -159,6 +187,21 @@ class Listeners:
             for connection in self._connections:
                 connection.hurry(deadline)
 
+    @contextmanager
+    def _admitted(self, connection: Connection) -> Iterator[None]:
+        """It is there for the duration; until its first request it may be closed for others."""
+        silent = self._shared.silent
+        if len(silent) >= self._config.max_unauthenticated:
+            oldest, _ = silent.popitem(last=False)
+            oldest.scope.cancel()
+        silent[connection] = None
+        self._connections.add(connection)
+        try:
+            yield
+        finally:
+            self._connections.discard(connection)
+            silent.pop(connection, None)
+
     def stop_accepting(self) -> None:
         """Close the sockets; the connections that there are go on."""
         self._accepting.cancel()
@@ -172,6 +215,15 @@ class Listeners:
         if self._ssl is None:
             return list(self._sockets)
         return [trio.SSLListener(s, self._ssl, https_compatible=True) for s in self._sockets]
+
+
+def _hypercorn(config: ServerConfig) -> HypercornConfig:
+    hypercorn = HypercornConfig()
+    hypercorn.websocket_max_message_size = RECEIVE_BYTES
+    hypercorn.ssl_handshake_timeout = config.login_seconds
+    hypercorn.max_app_queue_size = _QUEUE
+    hypercorn.errorlog = log
+    return hypercorn
 
 
 async def open_listeners(config: ServerConfig) -> Listeners:

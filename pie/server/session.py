@@ -191,6 +191,7 @@ class Session:
         except UsageError as error:
             self.server.refused(Refusal.CONNECTIONS)
             return Answer(successful=False, text=str(error), close=True)
+        self._transport.trust(limits.arriving)
         client = Client(self.server, user, limits)
         self._dispatcher = Dispatcher(client, self._nursery, self._send, self._refuse)
         self.server.welcome(self)

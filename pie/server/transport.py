@@ -7,6 +7,8 @@ from typing import Protocol
 import attrs
 import trio
 
+from .uploads import Budget
+
 
 class Gone(Exception):
     """The client has left: nothing can be sent any more, and nothing comes after what was read."""
@@ -26,6 +28,10 @@ class Transport(Protocol):
 
     async def send(self, data: bytes, /) -> None:
         """Send a message; waits for a slow client. One call at a time. Raises Gone."""
+        ...
+
+    def trust(self, budget: Budget, /) -> None:
+        """The client has authenticated: its messages may be long, within its user's budget."""
         ...
 
     async def close(self, code: int, reason: str, /) -> None:

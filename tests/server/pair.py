@@ -25,6 +25,7 @@ from pie.server.protocol import MAX_TEXT
 from pie.server.server import Server, open_server
 from pie.server.session import Session
 from pie.server.transport import Gone
+from pie.server.uploads import Budget
 from pie.server.users import Users
 from pie.testing import SimulatedGpu, simulated_engine
 from tests.cli.support import returning
@@ -59,6 +60,9 @@ class MemoryTransport:
             await self._to_client[0].send(data)
         except trio.BrokenResourceError:
             raise Gone from None
+
+    def trust(self, budget: Budget) -> None:
+        pass
 
     async def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
