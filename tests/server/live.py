@@ -57,8 +57,12 @@ class Live:
         return self.serving.server
 
     @property
+    def port(self) -> int:
+        return self.serving.port
+
+    @property
     def uri(self) -> str:
-        return f"ws://127.0.0.1:{self.serving.port}"
+        return f"ws://127.0.0.1:{self.port}"
 
     async def run(self, scenario: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run asyncio code, such as a client's, in a thread; fails if it takes too long."""
