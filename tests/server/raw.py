@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import socket
-import ssl
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -20,8 +19,6 @@ from wsproto.events import (
     CloseConnection,
     Event,
     Ping,
-    RejectConnection,
-    RejectData,
     Request,
     TextMessage,
 )
@@ -46,32 +43,21 @@ class Closed(Exception):
         self.reason = reason or ""
 
 
-class Refused(Exception):
-    """The server has not become a WebSocket's other end; with the HTTP status and the text."""
-
-    def __init__(self, status: int, text: str = "") -> None:
-        super().__init__(status, text)
-        self.status = status
-        self.text = text
-
-
 @attrs.define(eq=False)
 class RawClient:
     """One connection. What comes is kept until somebody takes it, whatever was asked for first."""
 
-    stream: trio.abc.Stream
+    stream: trio.SocketStream
     inbox: deque[Frame] = attrs.field(factory=deque)
     closed: Closed | None = None
     _wire: WSConnection = attrs.field(factory=lambda: WSConnection(ConnectionType.CLIENT))
     _numbers: Iterator[int] = attrs.field(factory=lambda: itertools.count(1))
     _partial: bytearray = attrs.field(factory=bytearray)
-    _refusal: Refused | None = None
     _accepted: bool = False
 
-    async def open(self, origin: str | None = None) -> None:
-        """Shake hands; Refused if the server does not want to."""
-        headers = [] if origin is None else [(b"origin", origin.encode())]
-        await self._send(Request(host="127.0.0.1", target="/", extra_headers=headers))
+    async def open(self) -> None:
+        """Shake hands."""
+        await self._send(Request(host="127.0.0.1", target="/"))
         while not self._accepted:
             await self._read()
 
@@ -178,15 +164,6 @@ class RawClient:
                     await self._send(event.response())
             case Ping():
                 await self._send(event.response())
-            case RejectConnection(status_code=status, has_body=has_body):
-                self._refusal = Refused(status)
-                if not has_body:
-                    raise self._refusal
-            case RejectData(data=data, body_finished=finished):
-                assert self._refusal is not None
-                self._refusal.text += bytes(data).decode()
-                if finished:
-                    raise self._refusal
             case _:
                 raise AssertionError(f"the server has sent {event!r}")
 
@@ -199,27 +176,17 @@ class RawClient:
 
     async def vanish(self) -> None:
         """Be gone from one moment to the next, as if killed; what is on its way here is lost."""
-        assert isinstance(self.stream, trio.SocketStream)
         linger = struct.pack("ii", 1, 0)
         self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         await trio.aclose_forcefully(self.stream)
 
 
 @asynccontextmanager
-async def raw_client(
-    port: int,
-    user: str | None = "u",
-    *,
-    origin: str | None = None,
-    tls: ssl.SSLContext | None = None,
-) -> AsyncIterator[RawClient]:
+async def raw_client(port: int, user: str | None = "u") -> AsyncIterator[RawClient]:
     """A connected client, logged in where names are not proven unless `user` is None."""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as socket_stream:
-        stream: trio.abc.Stream = socket_stream
-        if tls is not None:
-            stream = trio.SSLStream(stream, tls, server_hostname="127.0.0.1")
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
         client = RawClient(stream)
-        await client.open(origin)
+        await client.open()
         if user is not None:
             reply = await client.ask("identification", username=user)
             assert reply["successful"], reply

@@ -12,7 +12,8 @@ import trio
 from pie.server.config import Quotas, ServerConfig
 from pie.server.frames import CHUNK
 
-from .live import VERSIONS, keep_probe, live_server, published_client
+from .live import keep_probe, live_server
+from .published_client import VERSIONS, published
 from .raw import PATIENCE_SECONDS, RawClient, launched, raw_client, statuses
 
 pytestmark = pytest.mark.slow
@@ -264,7 +265,7 @@ async def test_equal_blobs_of_two_instances_both_arrive(version: str, tmp_path: 
     size = 5 * CHUNK + 1
 
     async def scenario() -> None:
-        async with published_client(version).PieClient(live.uri) as client:
+        async with published(version).PieClient(live.uri) as client:
             await client.authenticate("u")
             instances = [await client.launch_instance(name, ["blob", str(size)]) for _ in range(4)]
             for instance in instances:
