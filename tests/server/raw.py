@@ -70,8 +70,11 @@ class RawClient:
     async def post(self, type: str, **fields: object) -> int:
         """Send a request and do not wait; its `corr_id`."""
         corr_id = self.number()
-        await self.send(packed(type=type, corr_id=corr_id, **fields))
+        await self.request(type, corr_id=corr_id, **fields)
         return corr_id
+
+    async def request(self, type: str, **fields: object) -> None:
+        await self.send(packed(type=type, **fields))
 
     async def ask(self, type: str, **fields: object) -> Frame:
         """Send a request; its first reply."""
@@ -79,7 +82,7 @@ class RawClient:
 
     async def tell(self, uuid: str, text: str) -> None:
         """Send a message to an instance."""
-        await self.send(packed(type="signal_instance", instance_id=uuid, message=text))
+        await self.request("signal_instance", instance_id=uuid, message=text)
 
     async def send(self, data: bytes | str) -> None:
         """Send one message as it is."""
