@@ -81,7 +81,11 @@ class Connection(TCPServer):
             with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
                 try:
                     await self.stream.send_all(event.data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                except (
+                    trio.BrokenResourceError,
+                    trio.ClosedResourceError,
+                    trio.BusyResourceError,  # it is being closed just now
+                ):
                     self._sending.cancel()
             broken = self._sending.cancel_called
         if broken:
