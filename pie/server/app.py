@@ -51,6 +51,7 @@ class WebsocketConnection(TrioASGIWebsocketConnection):
                     message = event.get("bytes")
                     with suppress(trio.BrokenResourceError):  # its session has ended
                         await self.send_channel.send(event["text"] if message is None else message)
+            self._inflow.leaving = True
 
     async def handle_websocket(  # type: ignore[override]  # as in quart_trio
         self, nursery: trio.Nursery, websocket: Websocket, send: ASGISendCallable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import attrs
 import trio
@@ -45,9 +46,9 @@ class Inflow:
         return {_KEY: self}
 
     @staticmethod
-    def of(scope: object) -> Inflow:
-        """The one in the state of a scope."""
-        found = scope["state"][_KEY]  # type: ignore[index]
+    def of(scope: Any) -> Inflow:
+        """The one in the state of a scope; one of its own where another server serves it."""
+        found = scope.setdefault("state", {}).setdefault(_KEY, Inflow())
         assert isinstance(found, Inflow)
         return found
 
@@ -72,6 +73,8 @@ class Inflow:
 
     def dealt_with(self) -> None:
         """The session needs its oldest message no more."""
+        if not self._complete:
+            return  # another server's, which counts its messages itself
         self._budget.give_back(_counted(self._complete.popleft()))
 
     def finish(self) -> None:

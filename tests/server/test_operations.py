@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
 from prometheus_client.parser import text_string_to_metric_families
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from pie.server.app import make_app
 from pie.server.authentication import Authentication
 from pie.server.config import Auth, ServerConfig
 from pie.server.users import Users
@@ -124,3 +128,23 @@ async def test_whoever_looks_with_a_browser_is_told_what_there_is(tmp_path: Path
         assert "/healthz" in (await get(live, "/")).text
         # A place for WebSockets, and no other.
         assert (await get(live, "/etc/passwd")).status_code == 400
+
+
+async def test_the_application_runs_under_another_asgi_server(tmp_path: Path) -> None:
+    """Hypercorn as it is, without what our own connections add."""
+
+    async def scenario() -> None:
+        async with published("0.2.1").PieClient(uri) as client:
+            await client.authenticate("ann")
+            heard = await events(await client.launch_instance(name, ["say", "hello"]))
+            assert heard[-1] == ("Completed", "hello")
+
+    async with live_server(tmp_path) as live, trio.open_nursery() as nursery:
+        name = await keep_probe(live, "ann")
+        config = Config()
+        config.bind = ["127.0.0.1:0"]
+        app: Any = make_app(live.server)
+        (place,) = await nursery.start(serve, app, config)
+        uri = place.replace("http://", "ws://")
+        await live.run(scenario)
+        nursery.cancel_scope.cancel()
