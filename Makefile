@@ -34,6 +34,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.host
 	$(BIN)/python -m benchmarks.concurrent
 	$(BIN)/python -m benchmarks.scheduling
+	$(BIN)/python -m benchmarks.server
 
 clean:
 	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

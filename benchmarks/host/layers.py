@@ -19,9 +19,16 @@ import time
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
+from typing import Any
 
 import attrs
+import h11
+import hypercorn
+import quart
+import quart_trio
 import trio
+import werkzeug
+import wsproto
 
 import pie
 
@@ -33,6 +40,7 @@ CODECS = "trampolines and codecs"
 SCHEDULER = "scheduler: the rest"
 
 _PIE = str(Path(pie.__file__).parent)
+_WEB: tuple[Any, ...] = (hypercorn, wsproto, h11, quart, quart_trio, werkzeug)
 _PARTS = (
     (f"{_PIE}/guest/interfaces/", "host functions"),
     (f"{_PIE}/guest/wasi/", "host functions"),
@@ -54,10 +62,15 @@ _PARTS = (
     (f"{_PIE}/messages/", "mailboxes and signals"),
     (f"{_PIE}/batch.py", "scheduler: pack and unpack"),
     (f"{_PIE}/philox.py", "scheduler: pack and unpack"),
+    (f"{_PIE}/server/", "server"),
+    (f"{_PIE}/outbox.py", "server"),
     (f"{_PIE}/", "the rest of pie"),
+    *((str(Path(package.__file__).parent), "Hypercorn, wsproto, Quart") for package in _WEB),
     (str(Path(__file__).parent / "instant.py"), "executor"),
     (str(Path(__file__).parents[1]), "the benchmark"),
     (f"{Path(trio.__file__).parent}/_core/_io_epoll.py", "Trio: asking the system"),
+    (f"{Path(trio.__file__).parent}/_socket.py", "Trio: sockets"),
+    (f"{Path(trio.__file__).parent}/_highlevel_socket.py", "Trio: sockets"),
     (str(Path(trio.__file__).parent), "Trio"),
 )
 _LEDGER = f"{_PIE}/actors/ledger.py"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import attrs
 import msgpack
@@ -85,8 +86,12 @@ def silent(target: Target) -> Iterator[str]:
 
 def crowding(target: Target) -> Iterator[str]:
     """A thousand connections that log in."""
-    login = message("identification", corr_id=1, username=target.user)
-    return _crowd(target, lambda raw, number: raw.upgrade_blindly(login))
+
+    def log_in(raw: Raw, number: int) -> None:
+        raw.take_head()
+        raw.send(message("identification", corr_id=1, username=target.user))
+
+    return _crowd(target, lambda raw, number: raw.upgrade_blindly(), log_in)
 
 
 def launches(target: Target) -> Iterator[str]:
@@ -194,14 +199,14 @@ def _distinct(raw: Raw, target: Target, turn: int, number: int) -> str:
     return "kept" if answer["successful"] else str(answer["result"])
 
 
-def _crowd(target: Target, begin: Callable[[Raw, int], None]) -> Iterator[str]:
+def _crowd(target: Target, *steps: Callable[[Raw, int], None]) -> Iterator[str]:
+    """Each step with all connections, before the next; then look what has become of them."""
     while True:
         crowd = [Raw.open(target.port) for _ in range(CROWD)]
-        for number, raw in enumerate(crowd):
-            try:
-                begin(raw, number)
-            except Closed as closed:
-                yield str(closed)
+        for step in steps:
+            for number, raw in enumerate(crowd):
+                with suppress(Closed):
+                    step(raw, number)
         time.sleep(_HOLD_SECONDS)
         for raw in crowd:
             yield raw.look()

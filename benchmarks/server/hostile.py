@@ -43,7 +43,7 @@ class Campaign:
     def run(self, port: int, program: str) -> None:
         wasm = read_source(GUEST)
         kind = ATTACKS[self.kind]
-        names = [f"{self.kind} {os.getpid()}-{number}" for number in range(kind.at_once)]
+        names = [f"{self.kind} {number}" for number in range(kind.at_once)]
         targets = [Target(port, program, wasm, name) for name in names]
         with ThreadPoolExecutor(kind.at_once) as threads:
             list(threads.map(partial(self._attack, kind.attack), targets))

@@ -70,7 +70,7 @@ class Raw:
         """A WebSocket; raises Closed if the server does not want one."""
         raw = cls.open(port)
         raw.upgrade_blindly()
-        raw._take_head()
+        raw.take_head()
         return raw
 
     @classmethod
@@ -82,10 +82,10 @@ class Raw:
             raise Closed(answer["result"])
         return raw
 
-    def upgrade_blindly(self, *messages: bytes) -> None:
-        """Send the upgrade, and messages with it, and do not look at what comes."""
+    def upgrade_blindly(self) -> None:
+        """Send the upgrade, and do not look at what comes."""
         self._head_due = True
-        self.send(_UPGRADE + b"".join(messages))
+        self.send(_UPGRADE)
 
     def send(self, data: bytes) -> None:
         try:
@@ -133,11 +133,27 @@ class Raw:
     def skip(self) -> None:
         """Throw away what has come, so that the server can go on sending."""
         self._left.clear()
+        self._socket.setblocking(False)
         try:
-            while self._socket.recv(1 << 16, socket.MSG_DONTWAIT):
+            while self._socket.recv(1 << 16):
                 pass
         except (BlockingIOError, ConnectionResetError):
             pass
+        finally:
+            self._socket.settimeout(PATIENCE_SECONDS)
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._socket.fileno()
+
+    def count(self) -> int:
+        """Read once, and say how many frames are complete now; nothing else is known of them."""
+        self._fill()
+        frames, at = 0, 0
+        while (length := _frame_length(self._left, at)) is not None:
+            frames, at = frames + 1, at + length
+        del self._left[:at]
+        return frames
 
     def close(self) -> None:
         self._socket.close()
@@ -145,14 +161,15 @@ class Raw:
     def _read(self) -> tuple[int, bytes]:
         """The next frame: the server's are whole messages, and not masked."""
         if self._head_due:
-            self._take_head()
+            self.take_head()
         while (whole := _parse(self._left)) is None:
             self._fill()
         opcode, payload, length = whole
         del self._left[:length]
         return opcode, payload
 
-    def _take_head(self) -> None:
+    def take_head(self) -> None:
+        """Read the answer to the upgrade; raises Closed if it is no."""
         while b"\r\n\r\n" not in self._left:
             self._fill()
         head, _, rest = bytes(self._left).partition(b"\r\n\r\n")
@@ -181,18 +198,25 @@ class Raw:
 
 def _parse(data: bytearray) -> tuple[int, bytes, int] | None:
     """Opcode, payload and length of the frame that `data` begins with, if all of it is there."""
-    if len(data) < 2:
+    length = _frame_length(data, 0)
+    if length is None:
         return None
-    size, start = data[1] & 0x7F, 2
+    head = {126: 4, 127: 10}.get(data[1], 2)
+    return data[0] & 0x0F, bytes(data[head:length]), length
+
+
+def _frame_length(data: bytearray, at: int) -> int | None:
+    """The length of the server's frame at a place, if all of it is there."""
+    there = len(data) - at
+    if there < 2:
+        return None
+    size, head = data[at + 1], 2
     if size >= 126:
-        form = "!H" if size == 126 else "!Q"
-        start += struct.calcsize(form)
-        if len(data) < start:
+        form, head = ("!H", 4) if size == 126 else ("!Q", 10)
+        if there < head:
             return None
-        (size,) = struct.unpack_from(form, data, 2)
-    if len(data) < start + size:
-        return None
-    return data[0] & 0x0F, bytes(data[start : start + size]), start + size
+        (size,) = struct.unpack_from(form, data, at + 2)
+    return None if there < head + size else head + size
 
 
 def _said(payload: bytes) -> str:
