@@ -14,6 +14,7 @@ import msgpack
 import trio
 
 from pie.server.frames import CHUNK
+from pie.server.inflow import STRANGER_BYTES
 
 from .live import ROOT, Live
 from .raw import PATIENCE_SECONDS, RawClient, launched, raw_client
@@ -54,12 +55,16 @@ class Mischief:
         self.owed.add(await self.client.post("ping"))
         self._unreadable = 0
 
+    async def _send(self, data: bytes | str) -> None:
+        self.may_be_closed |= not self.known and len(data) > STRANGER_BYTES
+        await self.client.send(data)
+
     async def _unread(self, data: bytes | str) -> None:
         """Send what means nothing."""
         if self._unreadable == UNREADABLE:
             await self._ping()
         self._unreadable += 1
-        await self.client.send(data)
+        await self._send(data)
 
     async def _nonsense(self) -> None:
         """Bytes, texts and values that are no messages; or a message that is cut or damaged."""
@@ -123,7 +128,7 @@ class Mischief:
             else:
                 self._uploads.append(message)
         self._unreadable = 0
-        await self.client.send(packed(**message))
+        await self._send(packed(**message))
 
     async def _chunk(self) -> None:
         """One more of an upload, the right one or not. After the last one there is a reply."""
@@ -137,7 +142,7 @@ class Mischief:
             self._uploads.remove(message)
             self.owed.add(message["corr_id"])
         self._unreadable = 0
-        await self.client.send(packed(**message))
+        await self._send(packed(**message))
 
     def _data(self) -> bytes:
         return self.random.randbytes(self.random.choice([0, 1, 1000, CHUNK, CHUNK + 1]))

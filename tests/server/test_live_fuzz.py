@@ -34,7 +34,7 @@ async def test_whatever_a_client_sends_is_answered(state: str, tmp_path: Path) -
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("first", range(1000, 3000, 50))
+@pytest.mark.parametrize("first", range(1000, 1500, 50))
 @pytest.mark.parametrize("state", STATES)
 async def test_whatever_a_client_sends_is_answered_long(
     state: str, first: int, tmp_path: Path
@@ -78,7 +78,7 @@ async def _brought_to(state: str, seed: int, client: RawClient, program: str) ->
         client=client,
         program=program,
         known=state in ("user", "draining"),
-        may_be_closed=state not in ("user", "draining"),  # a long message of a stranger is enough
+        may_be_closed=state == "failed",
     )
     if mischief.known:
         assert (await client.ask("identification", username="u"))["successful"]
