@@ -75,7 +75,11 @@ class Connection(TCPServer):
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
-        async with self.send_lock:
+        try:
+            self.send_lock.acquire_nowait()  # mostly: that is a pass of the loop less
+        except trio.WouldBlock:
+            await self.send_lock.acquire()
+        try:
             # Cancelled in the middle, a message would be cut and the next one misread.
             deadline = trio.current_time() + self._stall_seconds
             with trio.CancelScope(shield=True, deadline=deadline) as self._sending:
@@ -88,6 +92,8 @@ class Connection(TCPServer):
                 ):
                     self._sending.cancel()
             broken = self._sending.cancel_called
+        finally:
+            self.send_lock.release()
         if broken:
             # Who reads from the stream sees its end and tells the application. Here that could
             # wait for ever: for room for the news, which a session makes when it has sent this.

@@ -55,6 +55,8 @@ class Server:
     health: Health
     offload: Offload
     draining: bool = False
+    logins: trio.StrictFIFOLock = attrs.field(factory=trio.StrictFIFOLock)
+    """One at a time, or each pass of the loop would be a long one when a thousand clients come."""
     sessions: set[Session] = attrs.field(factory=set)
     _strangers: OrderedDict[Session, None] = attrs.field(factory=OrderedDict)
     """Sessions that have not authenticated, oldest first."""

@@ -10,6 +10,7 @@ import trio
 from pie.errors import UsageError
 
 from .authentication import Answer
+from .config import Auth
 from .counters import Refusal
 from .dispatch import Dispatcher
 from .frames import (
@@ -92,8 +93,14 @@ class Session:
 
     async def _send(self, frame: ServerFrame) -> None:
         """Send whole, in the order of the calls; waits for a slow client. Raises Gone."""
-        async with self._turn:
+        try:
+            self._turn.acquire_nowait()  # mostly: that is a pass of the loop less
+        except trio.WouldBlock:
+            await self._turn.acquire()
+        try:
             await self._transport.send(encode(frame))
+        finally:
+            self._turn.release()
 
     async def _reply(self, frame: ServerFrame) -> None:
         """Send, unless the client has left."""
@@ -169,10 +176,11 @@ class Session:
             self.end(POLICY_VIOLATION, f"not authenticated within {seconds:g} s")
 
     async def _authenticate(self, frame: Identification | Signature | InternalAuthenticate) -> None:
-        if not isinstance(frame, InternalAuthenticate):
-            # Else the gate would read a changed file on the loop.
-            await self.server.offload(self.server.authentication.refresh)
-        answer = self._gate.receive(frame)
+        async with self.server.logins:
+            if self.server.authentication.mode is Auth.KEYS:
+                # Else the gate would read a changed file on the loop.
+                await self.server.offload(self.server.authentication.refresh)
+            answer = self._gate.receive(frame)
         await trio.sleep(answer.delay_seconds)
         if self._gate.user is not None and self._dispatcher is None:
             answer = self._welcome(self._gate.user, answer)
