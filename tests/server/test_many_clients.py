@@ -25,8 +25,9 @@ pytestmark = pytest.mark.slow
 _PATIENCE_SECONDS = 60.0
 _NOT_COUNTED = (limits.__name__, testing.__name__)
 """Users are remembered for a moment longer; a simulated device lists its steps."""
-_LEFT_IN_FRAMES = 10
-"""Of a class: in variables of tasks that wait. A client that leaks shows at least sixty times."""
+_LEFT_IN_FRAMES = 40
+"""Of a class: in variables of tasks that wait, such as the pages of the last step. A client that
+leaks shows at least sixty times."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
