@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import sys
@@ -20,6 +19,7 @@ from rich.live import Live
 from rich.text import Text
 
 from pie.errors import UsageError
+from pie.server.settings import is_loopback
 
 from .client import is_ours_to_read
 from .frames import frame, gone
@@ -70,17 +70,10 @@ def _url(text: str) -> httpx.URL:
     return url
 
 
-def _is_loopback(url: httpx.URL) -> bool:
-    try:
-        return url.host == "localhost" or ipaddress.ip_address(url.host).is_loopback
-    except ValueError:
-        return False
-
-
 def token_header(token_file: Path | None, url: httpx.URL, home: Home) -> dict[str, str]:
     """The token of this machine's own server is for servers of this machine only."""
     path = token_file or home.token
-    if token_file is None and not (_is_loopback(url) and path.exists()):
+    if token_file is None and not (is_loopback(url.host) and path.exists()):
         return {}
     try:
         token = path.read_text().strip()
@@ -133,7 +126,7 @@ class _Server:
 @asynccontextmanager
 async def _server(url: httpx.URL, headers: dict[str, str]) -> AsyncIterator[_Server]:
     # A proxy that the environment names is for other machines.
-    trust = not _is_loopback(url)
+    trust = not is_loopback(url.host)
     async with httpx.AsyncClient(
         headers=headers, timeout=ANSWER_SECONDS, trust_env=trust
     ) as client:

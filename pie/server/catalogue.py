@@ -20,10 +20,8 @@ from .families import (
     of_service,
     of_state,
 )
+from .instances import Status
 from .model_metrics import ModelMetrics
-
-STATUSES = ("Attached", "Detached", "Finished")
-"""As clients hear of them."""
 
 
 def _failures(model: ModelMetrics) -> int:
@@ -31,7 +29,7 @@ def _failures(model: ModelMetrics) -> int:
 
 
 def _instances(snapshot: Snapshot) -> Iterator[Reading]:
-    for status in STATUSES:
+    for status in Status:
         yield (status.lower(),), snapshot.state.instances.get(status, 0)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
-
 from pie.errors import UsageError
 
 from .program_names import ProgramName, parse_name
+from .toml import parse_toml
 
 MAX_CHARACTERS = 16 << 10
 
@@ -16,10 +15,9 @@ def read_manifest(text: str) -> ProgramName:
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"manifest of {len(text)} characters: at most {MAX_CHARACTERS}")
     try:
-        package = tomllib.loads(text).get("package")
-    # Numbers and dates that Python cannot hold are plain ValueErrors.
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"manifest: not TOML: {' '.join(str(error).split())}") from None
+        package = parse_toml(text.encode()).get("package")
+    except UsageError as error:
+        raise UsageError(f"manifest: {' '.join(str(error).split())}") from None
     if not isinstance(package, dict):
         raise UsageError("manifest: no table [package]")
     name, version = (_text(package, key) for key in ("name", "version"))

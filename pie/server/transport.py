@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import attrs
-import trio
-
 from .uploads import Budget
 
 
@@ -37,17 +34,3 @@ class Transport(Protocol):
     async def close(self, code: int, reason: str, /) -> None:
         """Say goodbye, with a WebSocket close code (RFC 6455, section 7.4)."""
         ...
-
-
-@attrs.define(eq=False)
-class InOrder:
-    """Sends from many tasks, each message whole and in the order of the calls."""
-
-    _transport: Transport
-    _turn: trio.StrictFIFOLock = attrs.field(factory=trio.StrictFIFOLock)
-
-    async def send(self, *messages: bytes) -> None:
-        """Send `messages` with nothing between them. Raises Gone."""
-        async with self._turn:
-            for message in messages:
-                await self._transport.send(message)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,11 +9,10 @@ import attrs
 import blake3
 
 from .frames import CHUNK
+from .program_names import is_hash
 
 MAX_FAILED = 64
 """Failed uploads whose chunks still come: beyond it the one that failed first is forgotten."""
-
-_HASH = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @attrs.define
@@ -177,7 +175,7 @@ class Uploads:
             raise _Fault(f"First chunk index must be 0, got {index}")
         if total < 1:
             raise _Fault(f"Chunk count must be at least 1, got {total}")
-        if not _HASH.fullmatch(key):
+        if not is_hash(key.lower()):
             raise _Fault(f"Hash must be 64 hexadecimal digits (BLAKE3), got {key[:64]!r}")
         if (total - 1) * CHUNK >= max(1, self.max_bytes):
             raise _Fault(
