@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 import trio
@@ -22,14 +21,12 @@ from .frames import (
     LaunchFromRegistry,
     LaunchInstance,
     Response,
-    ServerFrame,
     TerminateInstance,
     UploadBlob,
     UploadProgram,
 )
 from .receiving import Receiving
 from .requests import Client, Follow, Handle
-from .transport import Gone
 from .uploads import Failed, Finished
 
 log = logging.getLogger(__name__)
@@ -46,17 +43,19 @@ class Dispatcher:
         self,
         client: Client,
         nursery: trio.Nursery,
+        *,
         send: Send,
+        reply: Send,
         refuse: Callable[[ClientFrame, str], Awaitable[None]],
     ) -> None:
-        """`send` raises Gone when the client has left, `refuse` then does nothing."""
+        """`send` raises Gone when the client has left; `reply` and `refuse` then do nothing."""
         server = client.server
         self.client = client
         self._nursery = nursery
+        self._reply = reply
         self._refuse = refuse
         self._receiving = Receiving(server.config, server.uploading)
         self._follower = Follower(server.instances, send, server.offload)
-        self._send = send
         self._waiting = trio.Semaphore(_REQUESTS)
         self._following = 0
         self._idle = Signal(ready=True)
@@ -154,7 +153,3 @@ class Dispatcher:
             self._following -= 1
             if not self._following:
                 self._idle.set()
-
-    async def _reply(self, frame: ServerFrame) -> None:
-        with suppress(Gone):
-            await self._send(frame)

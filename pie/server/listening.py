@@ -26,6 +26,7 @@ from pie.guest.turns import Turns
 
 from .config import ServerConfig
 from .inflow import RECEIVE_BYTES, Inflow
+from .locking import acquire
 from .websocket import TURN_SECONDS, PlainProtocol
 
 log = logging.getLogger(__name__)
@@ -75,10 +76,7 @@ class Connection(TCPServer):
         if not isinstance(event, RawData):
             await super().protocol_send(event)
             return
-        try:
-            self.send_lock.acquire_nowait()  # mostly: that is a pass of the loop less
-        except trio.WouldBlock:
-            await self.send_lock.acquire()
+        await acquire(self.send_lock)
         try:
             # Cancelled in the middle, a message would be cut and the next one misread.
             deadline = trio.current_time() + self._stall_seconds

@@ -27,6 +27,7 @@ from .frames import (
     UploadProgram,
 )
 from .limits import UserLimits
+from .locking import acquire
 from .protocol import ProtocolError, decode, encode, refusal
 from .requests import Client
 from .server import Server
@@ -93,10 +94,7 @@ class Session:
 
     async def _send(self, frame: ServerFrame) -> None:
         """Send whole, in the order of the calls; waits for a slow client. Raises Gone."""
-        try:
-            self._turn.acquire_nowait()  # mostly: that is a pass of the loop less
-        except trio.WouldBlock:
-            await self._turn.acquire()
+        await acquire(self._turn)
         try:
             await self._transport.send(encode(frame))
         finally:
@@ -201,7 +199,9 @@ class Session:
             return Answer(successful=False, text=str(error), close=True)
         self._transport.trust(limits.arriving)
         client = Client(self.server, user, limits)
-        self._dispatcher = Dispatcher(client, self._nursery, self._send, self._refuse)
+        self._dispatcher = Dispatcher(
+            client, self._nursery, send=self._send, reply=self._reply, refuse=self._refuse
+        )
         self.server.welcome(self)
         log.info("connected", extra={"user": user, "peer": self._transport.peer})
         return answer
