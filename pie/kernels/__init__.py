@@ -1,0 +1,1 @@
+"""Arithmetic written for a kind of processor, called by `pie.model`."""
