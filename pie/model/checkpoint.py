@@ -13,17 +13,24 @@ import torch
 
 from pie.batch import Tokenizer
 from pie.errors import ModelError
+from pie.kernels.cpu.layout import Kind, Packed
 
 from .config import LlamaConfig
+from .packed.arena import ALIGNMENT, Arena
+from .packed.conversions import Conversions
+from .packed.matrix import Matrix
 
 
 @attrs.define(eq=False)
 class Tensors:
-    """The tensors of a file, decoded when taken; whoever builds a model takes every one."""
+    """The tensors of a file, decoded or packed when taken; a model takes every one, once."""
 
     _readers: dict[str, Callable[[], torch.Tensor]]
     _source: str
     """The file or folder, for error texts."""
+    _matrices: dict[str, Matrix] = attrs.field(factory=dict)
+    """What could be packed."""
+    _conversions: Conversions = attrs.field(factory=Conversions)
 
     def __contains__(self, name: str) -> bool:
         return name in self._readers
@@ -34,26 +41,62 @@ class Tensors:
         if reader is None:
             raise ModelError(f"{self._source}: tensor {name} is missing")
         tensor = reader().to(torch.float32).contiguous()
-        if tuple(tensor.shape) != shape:
-            raise ModelError(
-                f"{self._source}: tensor {name} has shape {list(tensor.shape)}, "
-                f"the model's sizes ask for {list(shape)}"
-            )
+        if matrix := self._matrices.pop(name, None):
+            matrix.file.forget(matrix.rows)
+        self._check_shape(name, tuple(tensor.shape), shape)
         return tensor
+
+    def arena(self, floats: Kind = Kind.Q8) -> Arena:
+        """Memory in which all matrices that are left fit, packed.
+
+        NotPackable, before anything is taken, if one of them cannot be.
+        """
+        sizes = [matrix.packed_bytes(floats) for matrix in self._matrices.values()]
+        return Arena.reserve(sum(size + ALIGNMENT for size in sizes))
+
+    def take_packed(
+        self, name: str, outputs: int, inputs: int, arena: Arena, floats: Kind = Kind.Q8
+    ) -> Packed:
+        """The matrix [outputs, inputs], packed into `arena` straight from the file.
+
+        `floats` (Q8 or BF16) is what single floats become. ModelError as `take`; NotPackable,
+        with the tensor left where it is, if the layout cannot hold it.
+        """
+        matrix = self._matrices.get(name)
+        if matrix is None:
+            what = "is no matrix of a known format" if name in self else "is missing"
+            raise ModelError(f"{self._source}: tensor {name} {what}")
+        self._check_shape(name, (matrix.outputs, matrix.inputs), (outputs, inputs))
+        packed, error = matrix.pack(arena, floats)
+        self._conversions.note(matrix.format, packed.kind, error)
+        self.drop([name])
+        return packed
+
+    def _check_shape(self, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        if found != wanted:
+            raise ModelError(
+                f"{self._source}: tensor {name} has shape {list(found)}, "
+                f"the model's sizes ask for {list(wanted)}"
+            )
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget tensors that are known to carry nothing."""
         for name in names:
             self._readers.pop(name, None)
+            self._matrices.pop(name, None)
 
     def check_all_taken(self) -> None:
-        """ModelError if something is left: the model would not be what the file says."""
+        """ModelError if something is left: the model would not be what the file says.
+
+        Says in the log what was converted with loss.
+        """
         if self._readers:
             first = sorted(self._readers)[:4]
             raise ModelError(
                 f"{self._source}: {len(self._readers)} tensors have no place in this "
                 f"architecture: {', '.join(first)}"
             )
+        self._conversions.report(self._source)
 
 
 @attrs.frozen(eq=False, kw_only=True)

@@ -172,7 +172,12 @@ def write_gguf(path: Path, tiny: Tiny, **changes: Any) -> Path:
     writer.add_eos_token_id(1)
     writer.add_chat_template(TEMPLATE)
     for name, values in {**tiny.weights(), **changes.get("tensors", {})}.items():
-        writer.add_tensor(*_gguf_tensor(tiny, name, values))
+        name, values = _gguf_tensor(tiny, name, values)
+        format = changes.get("format")
+        if format is None or values.ndim < 2:
+            writer.add_tensor(name, values)
+        else:
+            writer.add_tensor(name, gguf.quants.quantize(values, format), raw_dtype=format)
     if tiny.rope.get("rope_type") == "llama3":
         writer.add_tensor("rope_freqs.weight", rope_divisors(tiny).astype(np.float32))
     writer.write_header_to_file()

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pie.errors import ModelError
 
 from ..chat import stop_tokens
 from ..checkpoint import Checkpoint, Tensors
 from ..config import LlamaConfig
+from ..packed.matrix import Matrix
 from ..tokenizer import tokenizer_from_gguf
 from .gguf_file import GGUFFile, GGUFTensor, read_gguf
 
@@ -116,24 +119,43 @@ def _config(facts: _Facts, architecture: str) -> LlamaConfig:
 
 def _tensors(file: GGUFFile, config: LlamaConfig, *, interleaved: bool) -> Tensors:
     readers: dict[str, Callable[[], torch.Tensor]] = {}
+    matrices: dict[str, Matrix] = {}
     for name, tensor in file.tensors.items():
         heads = 0
         if interleaved and ".attn_q." in name:
             heads = config.heads
         if interleaved and ".attn_k." in name:
             heads = config.kv_heads
+        if heads and tensor.shape[0] % (2 * heads):
+            heads = 0  # whoever takes it is told that its shape is wrong
         readers[name] = partial(_read, tensor, heads)
+        if len(tensor.shape) == 2:
+            matrices[name] = _matrix(file, tensor, heads)
     architecture = file.metadata["general.architecture"]
     if file.metadata.get(f"{architecture}.rope.scaling.type") == "linear":
         factor = float(file.metadata.get(f"{architecture}.rope.scaling.factor", 1.0))
         readers["rope_freqs.weight"] = partial(torch.full, (config.head_dim // 2,), factor)
-    return Tensors(readers, str(file.path))
+    return Tensors(readers, str(file.path), matrices)
+
+
+def _matrix(file: GGUFFile, tensor: GGUFTensor, interleaved_heads: int) -> Matrix:
+    outputs, inputs = tensor.shape
+    return Matrix(
+        name=tensor.name,
+        format=tensor.kind.name,
+        inputs=inputs,
+        rows=tensor.raw.reshape(outputs, tensor.raw.size // max(1, outputs)),
+        order=_halves(np.arange(outputs), interleaved_heads) if interleaved_heads else None,
+        file=file.file,
+    )
 
 
 def _read(tensor: GGUFTensor, interleaved_heads: int) -> torch.Tensor:
-    """Decode a tensor; the rows of a head go from (0, h, 1, h + 1, ...) to (0, 1, ..., h, ...)."""
-    values = torch.from_numpy(tensor.float32())
-    if not interleaved_heads:
-        return values
-    pairs = values.view(interleaved_heads, -1, 2, *values.shape[1:])
-    return pairs.transpose(1, 2).reshape(values.shape)
+    values = tensor.float32()
+    return torch.from_numpy(_halves(values, interleaved_heads) if interleaved_heads else values)
+
+
+def _halves(rows: NDArray[Any], heads: int) -> NDArray[Any]:
+    """The rows of a head go from (0, h, 1, h + 1, ...) to (0, 1, ..., h, ...)."""
+    pairs = rows.reshape(heads, -1, 2, *rows.shape[1:])
+    return np.ascontiguousarray(pairs.swapaxes(1, 2)).reshape(rows.shape)

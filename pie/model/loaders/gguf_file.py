@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from pie.errors import ModelError
 
+from ..mapped import MappedFile
+
 _SCALARS = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q",
     12: "<d",
@@ -57,9 +59,13 @@ class GGUFTensor:
 class GGUFFile:
     """What a GGUF file says."""
 
-    path: Path
+    file: MappedFile
     metadata: dict[str, Any]
     tensors: dict[str, GGUFTensor]
+
+    @property
+    def path(self) -> Path:
+        return self.file.path
 
 
 def read_gguf(path: Path) -> GGUFFile:
@@ -67,24 +73,20 @@ def read_gguf(path: Path) -> GGUFFile:
 
     Raises ModelError, with the byte where it went wrong, for what is no whole GGUF file.
     """
-    try:
-        with path.open("rb") as file:
-            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise ModelError(f"{path}: the file is empty") from None
-    return _Reader(path, data).file()
+    return _Reader(MappedFile.open(path)).read()
 
 
 @attrs.define(eq=False)
 class _Reader:
-    path: Path
-    data: mmap.mmap
+    file: MappedFile
     at: int = 0
 
+    @property
+    def data(self) -> mmap.mmap:
+        return self.file.data
+
     def fail(self, what: str) -> ModelError:
-        return ModelError(f"{self.path}: {what} at byte {self.at} of {len(self.data)}")
+        return ModelError(f"{self.file.path}: {what} at byte {self.at} of {len(self.data)}")
 
     def skip(self, size: int) -> int:
         """Step over `size` bytes and return where they start."""
@@ -126,7 +128,7 @@ class _Reader:
             raise self.fail(f"an array of {count} entries cannot be in the file")
         return [self.value(kind) for _ in range(count)]
 
-    def file(self) -> GGUFFile:
+    def read(self) -> GGUFFile:
         if self.data[:4] != b"GGUF":
             raise self.fail(f"not a GGUF file: it starts with {self.data[:4]!r}")
         self.at = 4
@@ -144,7 +146,7 @@ class _Reader:
             raise self.fail(f"general.alignment is {alignment!r}; it must be a positive number")
         base = -(-self.at // alignment) * alignment
         tensors = {entry[0]: self.tensor(entry, base) for entry in announced}
-        return GGUFFile(self.path, metadata, tensors)
+        return GGUFFile(self.file, metadata, tensors)
 
     def announcement(self) -> _Announcement:
         """What the header says of the next tensor."""
@@ -168,5 +170,5 @@ class _Reader:
         self.at = base + offset
         if self.at + count > len(self.data):
             raise self.fail(f"the file is truncated: tensor {name} needs {count} bytes")
-        raw = np.frombuffer(self.data, np.uint8, count, self.at)
+        raw = self.file.bytes(self.at, count)
         return GGUFTensor(name, shape, quantisation, raw)

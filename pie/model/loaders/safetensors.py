@@ -17,7 +17,9 @@ from pie.errors import ModelError
 from ..chat import stop_tokens
 from ..checkpoint import Checkpoint, Tensors
 from ..config import LlamaConfig
+from ..packed.matrix import Matrix
 from ..tokenizer_json import tokenizer_from_json
+from .safetensors_file import read_matrices
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 """Values of `model_type` in config.json."""
@@ -50,7 +52,7 @@ def load_folder(folder: Path) -> Checkpoint:
         raise ModelError(
             f"{folder}: model type {kind!r} is not supported ({', '.join(ARCHITECTURES)} are)"
         )
-    readers = _readers(folder)
+    readers, matrices = _readers(folder)
     tokenizer = tokenizer_from_json(folder / "tokenizer.json")
     template, ends = _chat(folder)
     _, texts = tokenizer.special_tokens()
@@ -60,7 +62,7 @@ def load_folder(folder: Path) -> Checkpoint:
     divisors = _rope_divisors(facts, config, folder)
     if divisors is not None:
         readers["rope_freqs.weight"] = lambda: divisors
-    tensors = Tensors(readers, str(folder))
+    tensors = Tensors(readers, str(folder), matrices)
     if config.tied:
         tensors.drop(["output.weight"])
     return Checkpoint(
@@ -159,14 +161,15 @@ def _rope_divisors(facts: dict[str, Any], config: LlamaConfig, folder: Path) -> 
     return 1.0 / ((1.0 - kept) / float(rope["factor"]) + kept)
 
 
-def _readers(folder: Path) -> dict[str, Callable[[], torch.Tensor]]:
-    """Readers by canonical name, over all safetensors files of the folder."""
+def _readers(folder: Path) -> tuple[dict[str, Callable[[], torch.Tensor]], dict[str, Matrix]]:
+    """Readers and matrices by canonical name, over all safetensors files of the folder."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = sorted({folder / name for name in _json(index).get("weight_map", {}).values()})
     else:
         files = [folder / "model.safetensors"]
     readers: dict[str, Callable[[], torch.Tensor]] = {}
+    matrices: dict[str, Matrix] = {}
     for file in files:
         try:
             opened: Any = safe_open(file, framework="pt")
@@ -175,7 +178,8 @@ def _readers(folder: Path) -> dict[str, Callable[[], torch.Tensor]]:
         for name in opened.keys():  # noqa: SIM118 - not a dict
             if not name.endswith(".rotary_emb.inv_freq"):
                 readers[_canonical(name)] = partial(opened.get_tensor, name)
-    return readers
+        matrices |= {_canonical(name): found for name, found in read_matrices(file).items()}
+    return readers, matrices
 
 
 def _canonical(name: str) -> str:
