@@ -116,13 +116,15 @@ def make_tokenizer(
     split: str,
 ) -> HFTokenizer:
     """Derive what decoding needs; `verbatim` tokens are stored as the text they stand for."""
-    alphabet = byte_alphabet()
+    # What is no character of the alphabet goes where Latin-1, whose codes are bytes, ends.
+    table = dict.fromkeys(range(256), 0x100) | {ord(c): b for c, b in byte_alphabet().items()}
 
     def content(text: str) -> bytes:
         if byte_level:
-            if all(character in alphabet for character in text):
-                return bytes(alphabet[character] for character in text)
-            return text.encode()
+            try:
+                return text.translate(table).encode("latin-1")
+            except UnicodeEncodeError:
+                return text.encode()
         if found := _BYTE_TOKEN.fullmatch(text):
             return bytes([int(found[1], 16)])
         return text.replace(_SPACE, " ").encode()
@@ -197,13 +199,7 @@ def _byte_level(
         raise ModelError(
             f"{source}: {len(missing)} bytes have no token and no unknown token stands in"
         )
-    pairs = [line.split(" ") for line in _strings(metadata, "tokenizer.ggml.merges", source)]
-    merges = [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
-    if len(merges) != len(pairs):
-        raise ModelError(f"{source}: {len(pairs) - len(merges)} merges are not two pieces")
-    strange = [pair for pair in merges if not {*pair, "".join(pair)} <= vocabulary.keys()]
-    if strange:
-        raise ModelError(f"{source}: {len(strange)} merges use pieces that are no tokens")
+    merges = _merges(metadata, vocabulary, source)
     encoder = Encoder(
         models.BPE(
             vocab=vocabulary,
@@ -221,6 +217,25 @@ def _byte_level(
         ]
     )
     return encoder, SPLITS[pre]
+
+
+def _merges(
+    metadata: dict[str, Any], vocabulary: dict[str, int], source: str
+) -> list[tuple[str, str]]:
+    """The pairs in their order; ModelError if one is not of two tokens that make a third."""
+    pairs: list[Any] = [
+        tuple(line.split(" ")) for line in _strings(metadata, "tokenizer.ggml.merges", source)
+    ]
+    if broken := sum(len(pair) != 2 for pair in pairs):
+        raise ModelError(f"{source}: {broken} merges are not two pieces")
+    strange = [
+        1
+        for left, right in pairs
+        if not (left in vocabulary and right in vocabulary and left + right in vocabulary)
+    ]
+    if strange:
+        raise ModelError(f"{source}: {len(strange)} merges use pieces that are no tokens")
+    return pairs
 
 
 def _sentencepiece(

@@ -126,7 +126,25 @@ class _Reader:
             raise self.fail("arrays of arrays are not supported, found one")
         if count > len(self.data):
             raise self.fail(f"an array of {count} entries cannot be in the file")
-        return [self.value(kind) for _ in range(count)]
+        if kind == _STRING:
+            return self.strings(count)
+        raise self.fail(f"metadata type {kind} is unknown")
+
+    def strings(self, count: int) -> list[str]:
+        """As `string`, for the hundred thousand of a vocabulary and its merges."""
+        data, at, size_at = self.data, self.at, struct.Struct("<Q").unpack_from
+        values = []
+        try:
+            for _ in range(count):
+                start = at + 8
+                at = start + size_at(data, at)[0]
+                values.append(str(data[start:at], "utf-8"))
+        except (struct.error, OverflowError, UnicodeDecodeError):
+            at = len(data) + 1
+        if at > len(data):  # the slow way says where and what is wrong
+            return [self.string() for _ in range(count)]
+        self.at = at
+        return values
 
     def read(self) -> GGUFFile:
         if self.data[:4] != b"GGUF":
