@@ -6,7 +6,8 @@ at slot 0, in ascending order, and every block product has the same sizes but fo
 number of rows. Slots that a row cannot see get weight zero, and adding zero changes nothing;
 where the value of such a slot is not finite, it is taken out first. So a row's result is the same
 in a tile of one or of sixteen, in a short or a long group, with the history written by one pass
-or by many.
+or by many. In a layer with a window the blocks that no row of a tile sees are left out: the same
+as adding zeros.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from pie.batch import Batch
 
-from .blocks import aligned
+from .blocks import aligned, soft_cap
 from .config import PAGE_SIZE, LlamaConfig
 from .kv import KVCache
 
@@ -48,15 +49,15 @@ class Group:
     tiles: int
     tile_rows: int
     slots: int
-    """Slots of each tile, a multiple of BLOCK."""
+    """Slots gathered for each tile, a multiple of BLOCK."""
     index: Tensor
     """[kv_heads * tiles * slots] flat index of the slots in the cache."""
     hidden: Tensor
     """[tiles, tile_rows, 1, slots] True where the query does not see the slot."""
 
 
-def plan(batch: Batch, cache: KVCache) -> list[Group]:
-    """Cut a batch into groups."""
+def plan(batch: Batch, cache: KVCache, window: int = 0) -> list[Group]:
+    """Cut a batch into groups, for layers in which a row sees `window` slots, or all if 0."""
     starts = batch.row_starts.astype(np.int64)
     counts = np.diff(starts)
     single = counts == 1
@@ -67,11 +68,13 @@ def plan(batch: Batch, cache: KVCache) -> list[Group]:
         owner = np.repeat(passes, per_pass)
         first = starts[owner] + tile_rows * _count_within(per_pass)
         last = np.minimum(first + tile_rows, starts[owner + 1]) - 1
-        slots = batch.lengths[owner] - (starts[owner + 1] - 1 - last)
-        padded = -(-slots // BLOCK) * BLOCK
+        behind = batch.lengths[owner] - starts[owner + 1]  # slot of row r is behind + r
+        padded = -(-(behind + last + 1) // BLOCK) * BLOCK - _first_slot(behind + first, window)
         order = np.argsort(padded, kind="stable")
         groups += [
-            _group(batch, cache, masks, owner[chosen], first[chosen], last[chosen], tile_rows)
+            _group(
+                batch, cache, masks, owner[chosen], first[chosen], last[chosen], tile_rows, window
+            )
             for chosen in _cut(order, padded[order])
         ]
     return groups
@@ -93,6 +96,11 @@ def _cut(order: Longs, padded: Longs) -> list[Longs]:
     return cuts
 
 
+def _first_slot(slot: Longs, window: int) -> Longs:
+    """Where the first block begins that a row at `slot` sees."""
+    return np.maximum(slot + 1 - window, 0) // BLOCK * BLOCK if window else np.zeros_like(slot)
+
+
 def _group(
     batch: Batch,
     cache: KVCache,
@@ -101,25 +109,30 @@ def _group(
     first: Longs,
     last: Longs,
     tile_rows: int,
+    window: int,
 ) -> Group:
     ends = batch.row_starts.astype(np.int64)[owner + 1]
-    limit = batch.lengths[owner].astype(np.int64) - ends  # slot of row r is limit + r
+    behind = batch.lengths[owner].astype(np.int64) - ends  # slot of row r is behind + r
     row = first[:, None] + np.arange(tile_rows)  # [tiles, tile_rows]
     real = row <= last[:, None]
     row = np.where(real, row, first[:, None])
-    seen = limit + last + 1
-    slots = int(-(-seen.max() // BLOCK) * BLOCK)
-    slot = np.arange(slots)
+    seen = behind + last + 1
+    begin = _first_slot(behind + first, window)
+    slots = int(-(-(seen - begin).max() // BLOCK) * BLOCK)
+    slot = begin[:, None] + np.arange(slots)  # [tiles, slots]
     page = np.minimum(slot // PAGE_SIZE, (-(-seen // PAGE_SIZE) - 1)[:, None])
     physical = batch.pages[batch.page_starts[owner][:, None] + page].astype(np.int64)
     physical = physical * PAGE_SIZE + slot % PAGE_SIZE
     physical = np.where(slot < seen[:, None], physical, cache.nowhere)
-    hidden = slot > (limit[:, None] + row)[:, :, None]
+    own = (behind[:, None] + row)[:, :, None]
+    hidden = slot[:, None] > own
+    if window:
+        hidden |= slot[:, None] <= own - window
     mask_of_row, masked = masks
-    if len(masked):
-        chosen = mask_of_row[row]
-        width = min(slots, masked.shape[1])
-        hidden[:, :, :width] |= masked[chosen][:, :, :width] & (chosen >= 0)[:, :, None]
+    if masked.size:
+        chosen = mask_of_row[row][:, :, None]
+        told = np.minimum(slot, masked.shape[1] - 1)[:, None]
+        hidden |= masked[chosen, told] & (chosen >= 0) & (slot < masked.shape[1])[:, None]
     return Group(
         rows=torch.from_numpy(row.reshape(-1)),
         real=torch.from_numpy(np.flatnonzero(real)),
@@ -158,7 +171,7 @@ def attend(
     K and V of the batch are already in the cache. A row that sees nothing gets zeros.
     """
     out = torch.zeros_like(queries)
-    scaled = queries * (1.0 / math.sqrt(config.head_dim))
+    scaled = queries * config.query_scale
     for group in groups:
         found = _attend_group(scaled, cache, layer, group, config)
         out.index_copy_(0, group.rows[group.real], found[group.real])
@@ -178,7 +191,7 @@ def _attend_group(
     queries[:, :, :used] = picked.permute(2, 0, 1, 3, 4).reshape(kv, tiles, used, dim)
     queries = queries.view(kv * tiles, aligned(used), dim)
 
-    scores = torch.bmm(queries, keys.transpose(1, 2))
+    scores = soft_cap(torch.bmm(queries, keys.transpose(1, 2)), config.attention_cap)
     per_query = (kv, tiles, group.tile_rows, config.group)
     visible = scores.view(kv, tiles, -1, group.slots)[:, :, :used]
     visible.view(*per_query, group.slots).masked_fill_(group.hidden, -math.inf)

@@ -8,14 +8,21 @@ has its rows padded to such a multiple; all else works on each row, or element, 
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .config import Activation
+from .rope import Rope
+
 ROW_ALIGNMENT = 8
 """Measured on AVX2: MKL differs at 1-3, 5-7 and 9-11 rows and agrees at all multiples of 8;
 oneDNN's packed products agreed at every count tried."""
+
+_GELU_SCALE = math.sqrt(2.0 / math.pi)
 
 
 def aligned(rows: int) -> int:
@@ -52,16 +59,40 @@ class Linear:
         return y
 
 
+def silu(x: Tensor) -> Tensor:
+    """`x / (1 + exp(-x))`, in place, by steps that round alike wherever an element lies.
+
+    torch's own rounds otherwise in the last elements of a thread's share than in the others
+    (measured on AVX2, as is that its exp and tanh do not), so that a row's bits would depend on
+    the number of threads and rows.
+    """
+    return x.div_(x.neg().exp_().add_(1.0))
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """`x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3)))`, in place, as `silu`."""
+    inner = (x * x).mul_(x).mul_(0.044715)
+    inner = inner.add_(x).mul_(_GELU_SCALE).tanh_().add_(1.0)
+    return x.mul_(0.5).mul_(inner)
+
+
+def soft_cap(x: Tensor, cap: float) -> Tensor:
+    """`cap * tanh(x / cap)`, in place; with a cap of 0, `x`."""
+    return x.div_(cap).tanh_().mul_(cap) if cap else x
+
+
 @attrs.frozen(eq=False)
 class FeedForward:
-    """`down(silu(gate(x)) * up(x))`, gate and up in one product."""
+    """`down(act(gate(x)) * up(x))`, gate and up in one product."""
 
     gate_up: Linear
     down: Linear
+    activation: Activation
 
     def __call__(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(F.silu(gate.contiguous()).mul_(up))
+        act = gelu_tanh if self.activation is Activation.GELU_TANH else silu
+        return self.down(act(gate.contiguous()).mul_(up))
 
 
 @attrs.frozen(eq=False)
@@ -69,13 +100,15 @@ class Rotary:
     """Rotary position embedding over the two halves of a head (RoFormer, GPT-NeoX layout)."""
 
     frequency: Tensor  # [head_dim / 2]
+    factor: float
 
     @staticmethod
-    def build(head_dim: int, theta: float, divisors: Tensor | None) -> Rotary:
-        """Frequencies `theta ** (-2 i / head_dim)`, divided by `divisors` [head_dim / 2] if any."""
+    def build(head_dim: int, rope: Rope) -> Rotary:
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-        frequency = 1.0 / theta**exponent
-        return Rotary(frequency if divisors is None else frequency / divisors)
+        frequency = 1.0 / rope.theta**exponent
+        if rope.divisors:
+            frequency = frequency / torch.tensor(rope.divisors, dtype=torch.float32)
+        return Rotary(frequency, rope.factor)
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The factors of rows, [rows, 1, head_dim] each, once for all layers.
@@ -83,7 +116,7 @@ class Rotary:
         Computed, not looked up: a guest may give any position (contract K3).
         """
         angle = positions.to(torch.float32)[:, None, None] * self.frequency
-        cos, sin = angle.cos(), angle.sin()
+        cos, sin = angle.cos().mul_(self.factor), angle.sin().mul_(self.factor)
         return torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
 
 

@@ -7,25 +7,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pie.batch import Batch
+
 from .adapter import Use
-from .attention import Group, attend
-from .blocks import FeedForward, Linear, Rotary, rms_norm, rotate
+from .attention import Group, attend, plan
+from .blocks import FeedForward, Linear, Rotary, rms_norm, rotate, soft_cap
 from .checkpoint import Tensors
-from .config import LlamaConfig
+from .config import LlamaConfig, NormPlace, QKNorm
 from .kv import KVCache
+from .rope import Rope
 
 
 @attrs.frozen(eq=False)
 class Layer:
-    """Weights of one layer; the products of q, k and v are one."""
+    """Weights of one layer; the products of q, k and v are one. No norm: nothing is done."""
 
-    attention_norm: Tensor
+    attention_norm: Tensor | None
     qkv: Linear
     output: Linear
     query_norm: Tensor | None
     key_norm: Tensor | None
-    ffn_norm: Tensor
+    attention_out_norm: Tensor | None
+    ffn_norm: Tensor | None
     ffn: FeedForward
+    ffn_out_norm: Tensor | None
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -36,8 +41,10 @@ class Step:
     """Real rows; the hidden states have an aligned number, of which the last mean nothing."""
     slots: Tensor
     """[rows] cache slot that each row writes."""
-    rotary: tuple[Tensor, Tensor]
-    groups: list[Group]
+    rotary: dict[Rope, tuple[Tensor, Tensor]]
+    """Factors of the rows for every kind of rotation."""
+    groups: dict[int, list[Group]]
+    """By the window of a layer."""
     adapters: list[Use]
 
 
@@ -50,7 +57,7 @@ class Llama:
     layers: list[Layer]
     norm: Tensor
     head: Linear
-    rotary: Rotary
+    rotary: dict[Rope, Rotary]
 
     @staticmethod
     def build(config: LlamaConfig, tensors: Tensors) -> Llama:
@@ -61,37 +68,72 @@ class Llama:
         head = embedding
         if not config.tied:
             head = tensors.take("output.weight", config.vocabulary, config.hidden)
-        divisors = None
-        if "rope_freqs.weight" in tensors:
-            divisors = tensors.take("rope_freqs.weight", config.head_dim // 2)
         tensors.check_all_taken()
-        rotary = Rotary.build(config.head_dim, config.rope_theta, divisors)
+        kinds = {rope for rope in config.rope if rope is not None}
+        rotary = {rope: Rotary.build(config.head_dim, rope) for rope in kinds}
         return Llama(config, embedding, layers, norm, Linear.build(head), rotary)
+
+    def of_layer(self, number: int) -> Llama:
+        """The model that has only this layer."""
+        return attrs.evolve(
+            self, config=self.config.of_layers(number), layers=[self.layers[number]]
+        )
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """The input of the first layer for `tokens` [n]: [n, hidden]."""
+        return F.embedding(tokens, self.embedding).mul_(self.config.embedding_scale)
+
+    def step(self, batch: Batch, cache: KVCache, slots: Tensor, adapters: list[Use]) -> Step:
+        """What the layers need to know of `batch`, whose rows write `slots` [rows]."""
+        positions = torch.from_numpy(batch.positions)
+        return Step(
+            rows=batch.rows,
+            slots=slots,
+            rotary={rope: rotary.at(positions) for rope, rotary in self.rotary.items()},
+            groups={window: plan(batch, cache, window) for window in {*self.config.windows}},
+            adapters=adapters,
+        )
 
     def hidden(self, x: Tensor, step: Step, cache: KVCache) -> Tensor:
         """Run the stack over [aligned rows, hidden] inputs; the result is not yet normalised."""
         for number, layer in enumerate(self.layers):
-            x = x + self._attention(number, layer, x, step, cache)
-            x = x + layer.ffn(rms_norm(x, layer.ffn_norm, self.config.norm_epsilon))
+            seen = self._attention(number, layer, self._norm(x, layer.attention_norm), step, cache)
+            x = x + self._norm(seen, layer.attention_out_norm)
+            made = layer.ffn(self._norm(x, layer.ffn_norm))
+            x = x + self._norm(made, layer.ffn_out_norm)
         return x
 
+    def final(self, x: Tensor) -> Tensor:
+        """Normalised results [aligned rows, hidden] of the stack."""
+        return self._norm(x, self.norm)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[aligned rows, vocabulary] of `final` hidden states."""
+        return soft_cap(self.head(x), self.config.logit_cap)
+
+    def _norm(self, x: Tensor, weight: Tensor | None) -> Tensor:
+        return x if weight is None else rms_norm(x, weight, self.config.norm_epsilon)
+
     def _attention(
-        self, number: int, layer: Layer, x: Tensor, step: Step, cache: KVCache
+        self, number: int, layer: Layer, normed: Tensor, step: Step, cache: KVCache
     ) -> Tensor:
         config = self.config
-        normed = rms_norm(x, layer.attention_norm, config.norm_epsilon)
         qkv = layer.qkv(normed)
         for use in step.adapters:
             use.add(number, normed, qkv)
-        heads = qkv[: step.rows].view(step.rows, -1, config.head_dim)
-        q, k, v = heads.tensor_split((config.heads, config.heads + config.kv_heads), dim=1)
-        if layer.query_norm is not None and layer.key_norm is not None:
-            q = rms_norm(q, layer.query_norm, config.norm_epsilon)
-            k = rms_norm(k, layer.key_norm, config.norm_epsilon)
-        q, k = rotate(q, step.rotary), rotate(k, step.rotary)
+        q_size, kv_size = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        q, k, v = qkv.tensor_split((q_size, q_size + kv_size), dim=1)
+        if config.qk_norm is QKNorm.ROW:
+            q, k = self._norm(q, layer.query_norm), self._norm(k, layer.key_norm)
+        q, k, v = (x[: step.rows].view(step.rows, -1, config.head_dim) for x in (q, k, v))
+        if config.qk_norm is QKNorm.HEAD:
+            q, k = self._norm(q, layer.query_norm), self._norm(k, layer.key_norm)
+        rope = config.rope[number]
+        if rope is not None:
+            q, k = rotate(q, step.rotary[rope]), rotate(k, step.rotary[rope])
         cache.write(number, step.slots, k, v)
-        seen = attend(q, cache, number, step.groups, config)
-        return layer.output(F.pad(seen, (0, 0, 0, len(x) - step.rows)))
+        seen = attend(q, cache, number, step.groups[config.windows[number]], config)
+        return layer.output(F.pad(seen, (0, 0, 0, len(normed) - step.rows)))
 
 
 def _layer(config: LlamaConfig, tensors: Tensors, name: str) -> Layer:
@@ -103,16 +145,27 @@ def _layer(config: LlamaConfig, tensors: Tensors, name: str) -> Layer:
     if config.qkv_bias:
         bias = torch.cat([tensors.take(f"{name}.{part}.bias", rows) for part, rows in sizes])
     gate_up = [tensors.take(f"{name}.ffn_{part}.weight", ffn, hidden) for part in ("gate", "up")]
-    qk_norm = config.qk_norm
+
+    def norm(part: str, size: int, *, here: bool) -> Tensor | None:
+        return tensors.take(f"{name}.{part}.weight", size) if here else None
+
+    before, after = config.norms is not NormPlace.AFTER, config.norms is not NormPlace.BEFORE
+    by_row, some = config.qk_norm is QKNorm.ROW, config.qk_norm is not QKNorm.NONE
     return Layer(
-        attention_norm=tensors.take(f"{name}.attn_norm.weight", hidden),
+        attention_norm=norm("attn_norm", hidden, here=before),
         qkv=Linear.build(torch.cat(weights), bias),
-        output=Linear.build(tensors.take(f"{name}.attn_output.weight", hidden, q_rows)),
-        query_norm=tensors.take(f"{name}.attn_q_norm.weight", dim) if qk_norm else None,
-        key_norm=tensors.take(f"{name}.attn_k_norm.weight", dim) if qk_norm else None,
-        ffn_norm=tensors.take(f"{name}.ffn_norm.weight", hidden),
+        output=Linear.build(
+            tensors.take(f"{name}.attn_output.weight", hidden, q_rows),
+            tensors.take(f"{name}.attn_output.bias", hidden) if config.output_bias else None,
+        ),
+        query_norm=norm("attn_q_norm", q_rows if by_row else dim, here=some),
+        key_norm=norm("attn_k_norm", kv_rows if by_row else dim, here=some),
+        attention_out_norm=norm("post_attention_norm", hidden, here=after),
+        ffn_norm=norm("ffn_norm", hidden, here=before),
         ffn=FeedForward(
             Linear.build(torch.cat(gate_up)),
             Linear.build(tensors.take(f"{name}.ffn_down.weight", hidden, ffn)),
+            config.activation,
         ),
+        ffn_out_norm=norm("post_ffw_norm", hidden, here=after),
     )

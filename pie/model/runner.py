@@ -22,11 +22,10 @@ from pie.errors import PassFailed
 
 from . import selftest
 from .adapter import AdapterBank, LoraSupport
-from .attention import plan
-from .blocks import aligned, rms_norm
+from .blocks import aligned
 from .config import PAGE_SIZE
 from .kv import KVCache
-from .llama import Llama, Step
+from .llama import Llama
 from .sampler import Draws, rank, sample
 
 logger = logging.getLogger(__name__)
@@ -65,10 +64,9 @@ class TorchRunner:
     @staticmethod
     def build(model: Llama, info: ModelInfo, support: LoraSupport) -> TorchRunner:
         """A runner with the pages and slots that `info` and `support` announce, tested."""
-        config = attrs.evolve(model.config, layers=1)
-        one_layer = attrs.evolve(model, config=config, layers=model.layers[:1])
-        probe_cache = KVCache.build(config, selftest.PAGES)
-        probe_bank = AdapterBank(config, attrs.evolve(support, slots=1))
+        one_layer = model.of_layer(0)
+        probe_cache = KVCache.build(one_layer.config, selftest.PAGES)
+        probe_bank = AdapterBank(one_layer.config, attrs.evolve(support, slots=1))
         probe_bank.adapt(selftest.ADAPTER)
         probe = TorchRunner(
             info, one_layer, probe_cache, torch.zeros(0), probe_bank, invariant=False
@@ -131,27 +129,22 @@ class TorchRunner:
     def _hidden(self, batch: Batch) -> Tensor:
         """Last hidden states of the rows, before the last norm: [aligned rows, hidden]."""
         tokens = _long(batch.tokens)
-        x = F.embedding(tokens.clamp(min=0), self._model.embedding)
+        x = self._model.embed(tokens.clamp(min=0))
         if len(batch.embedding_rows):
             x[_long(batch.embedding_rows)] = self._embeddings[_long(batch.embedding_slots)]
         x = F.pad(x, (0, 0, 0, aligned(batch.rows) - batch.rows))
-        step = Step(
-            rows=batch.rows,
-            slots=torch.from_numpy(_written_slots(batch)),
-            rotary=self._model.rotary.at(torch.from_numpy(batch.positions)),
-            groups=plan(batch, self._cache),
-            adapters=self._adapters.uses(batch),
-        )
+        slots = torch.from_numpy(_written_slots(batch))
+        step = self._model.step(batch, self._cache, slots, self._adapters.uses(batch))
         return self._model.hidden(x, step, self._cache)
 
     def _normed(self, hidden: Tensor, rows: Ints) -> Tensor:
         """Final hidden states of `rows`, an aligned number of them: [>= len(rows), hidden]."""
         picked = hidden[_long(rows)]
         picked = F.pad(picked, (0, 0, 0, aligned(len(rows)) - len(rows)))
-        return rms_norm(picked, self._model.norm, self._model.config.norm_epsilon)
+        return self._model.final(picked)
 
     def _logits(self, hidden: Tensor, rows: Ints) -> Tensor:
-        return self._model.head(self._normed(hidden, rows))[: len(rows)]
+        return self._model.logits(self._normed(hidden, rows))[: len(rows)]
 
     def _store(self, batch: Batch, hidden: Tensor) -> None:
         if len(batch.stored_rows):

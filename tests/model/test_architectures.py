@@ -63,14 +63,6 @@ def test_shards_and_formats_give_the_same_bits(tmp_path: Path) -> None:
     assert torch.equal(whole, logits_of(write_gguf(tmp_path / "tiny.gguf", tiny)))
 
 
-def test_mistral_is_llama_within_its_window(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "m", Tiny(kind="mistral"))
-    config = folder / "config.json"
-    config.write_text(config.read_text().replace("{", '{"sliding_window": 128, ', 1))
-    assert load(folder, pages=4).info.context_length == 128
-    np.testing.assert_allclose(logits_of(folder), reference_logits(Tiny(), TOKENS), atol=2e-4)
-
-
 def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
     extra = {"blk.0.attn_sinks.weight": np.zeros(6, np.float32)}
     path = write_gguf(tmp_path / "tiny.gguf", Tiny(), tensors=extra)

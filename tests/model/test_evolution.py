@@ -52,7 +52,6 @@ CONFIG = LlamaConfig(
     ffn=4,
     vocabulary=8,
     context_length=16,
-    rope_theta=100.0,
     norm_epsilon=1e-5,
     tied=True,
 )

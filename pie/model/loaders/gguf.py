@@ -16,8 +16,9 @@ from pie.errors import ModelError
 
 from ..chat import stop_tokens
 from ..checkpoint import Checkpoint, Tensors
-from ..config import LlamaConfig
+from ..config import LlamaConfig, QKNorm
 from ..packed.matrix import Matrix
+from ..rope import Rope, linear
 from ..tokenizer import tokenizer_from_gguf
 from .gguf_file import GGUFFile, GGUFTensor, read_gguf
 
@@ -92,29 +93,41 @@ def _config(facts: _Facts, architecture: str) -> LlamaConfig:
             raise ModelError(f"{path}: {key} {size} differs from the head size {head_dim}")
     if facts.optional(f"{architecture}.expert_count", int, 0):
         raise ModelError(f"{path}: mixtures of experts are not supported")
-    scaling = facts.optional(f"{architecture}.rope.scaling.type", str, "none")
-    if scaling not in ("none", "linear"):
-        raise ModelError(f"{path}: rope scaling {scaling!r} is not supported")
     if "token_embd.weight" not in tensors:
         raise ModelError(f"{path}: tensor token_embd.weight is missing")
-    context = of_arch("context_length")
+    layers = of_arch("block_count")
     window = facts.optional(f"{architecture}.attention.sliding_window", int, 0)
     return LlamaConfig(
-        layers=of_arch("block_count"),
+        layers=layers,
         hidden=hidden,
         heads=heads,
         kv_heads=facts.optional(f"{architecture}.attention.head_count_kv", int, heads),
         head_dim=head_dim,
         ffn=of_arch("feed_forward_length"),
         vocabulary=tensors["token_embd.weight"].shape[0],
-        # Within its window, a model with sliding attention is one without.
-        context_length=min(context, window) if window else context,
-        rope_theta=facts.optional(f"{architecture}.rope.freq_base", float, 10000.0),
+        context_length=of_arch("context_length"),
         norm_epsilon=facts.take(f"{architecture}.attention.layer_norm_rms_epsilon", float),
         tied="output.weight" not in tensors,
         qkv_bias="blk.0.attn_q.bias" in tensors,
-        qk_norm="blk.0.attn_q_norm.weight" in tensors,
+        qk_norm=QKNorm.HEAD if "blk.0.attn_q_norm.weight" in tensors else QKNorm.NONE,
+        rope=(_rope(facts, architecture, head_dim),) * layers,
+        windows=(window,) * layers,
     )
+
+
+def _rope(facts: _Facts, architecture: str, head_dim: int) -> Rope:
+    """The rotation, with the divisors that a file has as a tensor (Llama 3's) or as a factor."""
+    theta = facts.optional(f"{architecture}.rope.freq_base", float, 10000.0)
+    kind = facts.optional(f"{architecture}.rope.scaling.type", str, "none")
+    stored = facts.file.tensors.get("rope_freqs.weight")
+    if stored is not None:
+        return Rope(theta=theta, divisors=tuple(stored.float32().tolist()))
+    if kind == "linear":
+        factor = facts.optional(f"{architecture}.rope.scaling.factor", float, 1.0)
+        return Rope(theta=theta, divisors=linear(head_dim // 2, factor))
+    if kind != "none":
+        raise ModelError(f"{facts.file.path}: rope scaling {kind!r} is not supported")
+    return Rope(theta=theta)
 
 
 def _tensors(file: GGUFFile, config: LlamaConfig, *, interleaved: bool) -> Tensors:
@@ -131,11 +144,9 @@ def _tensors(file: GGUFFile, config: LlamaConfig, *, interleaved: bool) -> Tenso
         readers[name] = partial(_read, tensor, heads)
         if len(tensor.shape) == 2:
             matrices[name] = _matrix(file, tensor, heads)
-    architecture = file.metadata["general.architecture"]
-    if file.metadata.get(f"{architecture}.rope.scaling.type") == "linear":
-        factor = float(file.metadata.get(f"{architecture}.rope.scaling.factor", 1.0))
-        readers["rope_freqs.weight"] = partial(torch.full, (config.head_dim // 2,), factor)
-    return Tensors(readers, str(file.path), matrices)
+    tensors = Tensors(readers, str(file.path), matrices)
+    tensors.drop(["rope_freqs.weight"])  # its numbers are in the config
+    return tensors
 
 
 def _matrix(file: GGUFFile, tensor: GGUFTensor, interleaved_heads: int) -> Matrix:
