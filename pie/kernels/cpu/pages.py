@@ -1,0 +1,117 @@
+"""How K and V lie in memory, and how a token's are written.
+
+A page holds `PAGE_SIZE` tokens of all layers: [layers][KV heads] of *heads*, one after the other.
+A head of a page is bfloat16:
+
+* K as [head_dim / 2 pairs of dimensions][16 tokens][2], then
+* V as [8 pairs of tokens][head_dim][2],
+
+so that every 64-byte line is one operand of a two-way dot product in 16 lanes: K of all tokens,
+V of 16 dimensions. What is written is finite, because a token that is not seen has weight zero,
+and zero times infinity is not zero.
+
+Addresses and sizes are bytes; `head_dim` is a multiple of 16.
+"""
+
+from __future__ import annotations
+
+from .bfloat import finite, narrow
+from .emit import F32, I64, Emit, Value, const, kernel, vector
+from .jit import compiled
+from .target import detect, named
+
+PAGE_SIZE = 16
+"""Tokens of a page."""
+
+TARGET = detect() or named("portable8")
+"""Where the processor has no target of its own, whoever asks for these kernels gets portable
+ones; whether they are of use is not decided here."""
+
+
+def head_bytes(head_dim: int) -> int:
+    """Bytes of one KV head of one layer in a page: K and V of 16 tokens."""
+    return 64 * head_dim
+
+
+def page_bytes(layers: int, kv_heads: int, head_dim: int) -> int:
+    """Bytes of a page."""
+    return layers * kv_heads * head_bytes(head_dim)
+
+
+def rotate(e: Emit, source: Value, factors: Value, half: Value, i: Value) -> tuple[Value, Value]:
+    """Dimensions 8i .. 8i+7 of a head's first and second half, rotated; float32.
+
+    `factors` are the address of cosines, then sines, `half` of each (see `rope`).
+    """
+    b, kind = e.b, vector(F32, 8)
+    at = b.mul(i, const(I64, 32))
+    second = b.mul(half, const(I64, 4))
+    first_at, second_at = b.add(source, at), b.add(source, b.add(at, second))
+    x, y = e.load(kind, first_at), e.load(kind, second_at)
+    cosine = e.load(kind, b.add(factors, at))
+    sine = e.load(kind, b.add(factors, b.add(at, second)))
+    turned = b.fsub(b.fmul(x, cosine), b.fmul(y, sine))
+    return turned, b.fadd(b.fmul(y, cosine), b.fmul(x, sine))
+
+
+def _put_pairs(e: Emit, x: Value, target: Value, i: Value) -> None:
+    """Keys of dimensions 8i .. 8i+7 into their lines; `target` is the token's place in line 0."""
+    words = e.b.bitcast(narrow(e, finite(e, x)), vector(e.I.element, 4))
+    line = e.at(target, i, 256)
+    for pair in range(4):
+        e.store(e.b.extract_element(words, const(e.I.element, pair)), line, 64 * pair)
+
+
+def _put_key(e: Emit, source: Value, target: Value, head_dim: Value) -> None:
+    def body(i: Value, _: list[Value]) -> list[Value]:
+        _put_pairs(e, e.load(vector(F32, 8), e.at(source, i, 32)), target, i)
+        return []
+
+    e.loop(e.b.lshr(head_dim, const(I64, 3)), [], body)
+
+
+def _put_rotated(e: Emit, source: Value, factors: Value, target: Value, head_dim: Value) -> None:
+    half = e.b.lshr(head_dim, const(I64, 1))
+    count = e.b.lshr(half, const(I64, 3))
+
+    def body(i: Value, _: list[Value]) -> list[Value]:
+        x, y = rotate(e, source, factors, half, i)
+        _put_pairs(e, x, target, i)
+        _put_pairs(e, y, target, e.b.add(i, count))
+        return []
+
+    e.loop(count, [], body)
+
+
+def _put_value(e: Emit, source: Value, target: Value, head_dim: Value) -> None:
+    def body(i: Value, _: list[Value]) -> list[Value]:
+        x = e.load(vector(F32, 8), e.at(source, i, 32))
+        narrowed = narrow(e, finite(e, x))
+        for j in range(8):
+            half = e.b.extract_element(narrowed, const(e.I.element, j))
+            e.store(half, e.at(target, i, 32), 4 * j)
+        return []
+
+    e.loop(e.b.lshr(head_dim, const(I64, 3)), [], body)
+
+
+_key, _rotated_key, _value = (kernel(TARGET, f) for f in (_put_key, _put_rotated, _put_value))
+
+
+@compiled
+def store_key(source: int, factors: int, head: int, slot: int, head_dim: int) -> None:
+    """Write the key float32[head_dim] at `source` as token `slot` (0 .. 15) of a page's `head`.
+
+    `factors`: what `rope_factors` wrote for the position, or 0 for no rotation.
+    """
+    if factors != 0:
+        _rotated_key(source, factors, head + slot * 4, head_dim)
+    else:
+        _key(source, head + slot * 4, head_dim)
+
+
+@compiled
+def store_value(source: int, head: int, slot: int, head_dim: int) -> None:
+    """Write the value float32[head_dim] at `source` as token `slot` of a page's `head`."""
+    pair = head + 32 * head_dim + (slot >> 1) * (4 * head_dim)
+    _value(source, pair + (slot & 1) * 2, head_dim)
