@@ -1,0 +1,105 @@
+"""The most probable tokens of a row of logits, in order (S2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .jit import compiled
+from .sampling_ops import (
+    LANES,
+    best,
+    finite,
+    get,
+    get_long,
+    inside,
+    inside_one,
+    key,
+    lowest_bit,
+    mass,
+    multiply,
+    put,
+    put_int,
+    value,
+    weigh,
+)
+from .select import BLOCKS, CHUNK, HIGHEST, LOWEST, last_of, scale_of, select
+from .sort import sort
+
+
+@compiled
+def _gather(logits: Any, vocabulary: Any, floor: Any, last: Any, out: Any) -> int:
+    """What is kept to `out`, as int64 that sort by key, the largest first; their number."""
+    found = 0
+    for start in range(0, vocabulary, LANES):
+        width = min(LANES, vocabulary - start)
+        if width == LANES:
+            bits = inside(logits + 4 * start, floor, HIGHEST)
+        else:
+            bits = 0
+            for i in range(width):
+                bits |= inside_one(logits + 4 * (start + i), floor, HIGHEST) << i
+        while bits:
+            token = start + lowest_bit(bits)
+            bits &= bits - 1
+            its_key = key(get(logits + 4 * token))
+            if its_key > floor or token <= last:
+                put(out + 8 * found, ((HIGHEST - its_key) << 32) | token)
+                found += 1
+    return found
+
+
+@compiled
+def rank(
+    logits: Any,
+    vocabulary: Any,
+    temperature: Any,
+    k: Any,
+    ids_out: Any,
+    probabilities_out: Any,
+    scratch: Any,
+) -> int:
+    """The min(k, vocabulary) most probable tokens of a row, in order (S2); their number.
+
+    0 if it is not finite. `ids_out` is int32, `probabilities_out` float32.
+    """
+    if k <= 0 or not finite(logits, vocabulary):
+        return 0
+    peak = get(logits + 4 * best(logits, vocabulary))
+    items = scratch + BLOCKS + 8 * -(-vocabulary // CHUNK)
+    floor, last = LOWEST, vocabulary
+    if k < vocabulary:
+        goal = np.float64(k)
+        floor, above, equal, goal = select(logits, vocabulary, peak, 0.0, goal, scratch, items)
+        if k - int(above) < equal:
+            last = last_of(logits, vocabulary, floor, k - int(above))
+    count = _gather(logits, vocabulary, floor, last, items)
+    items = sort(items, count, items + 8 * vocabulary, scratch)
+    for i in range(count):
+        item = get_long(items + 8 * i)
+        put_int(ids_out + 4 * i, item)
+        put(probabilities_out + 4 * i, value(HIGHEST - ((item >> 32) & 0xFFFFFFFF)))
+    _to_probabilities(logits, vocabulary, peak, temperature, probabilities_out, count, scratch)
+    return count
+
+
+@compiled
+def _to_probabilities(
+    logits: Any,
+    vocabulary: Any,
+    peak: Any,
+    temperature: Any,
+    values: Any,
+    count: Any,
+    scratch: Any,
+) -> None:
+    """Logits in `values` [count], the largest first, become probabilities over `logits`."""
+    if temperature == 0:
+        for i in range(count):
+            put(values + 4 * i, np.float32(1.0 if i == 0 else 0.0))
+        return
+    scale = scale_of(temperature)
+    total = mass(logits, 0, vocabulary, peak, scale, LOWEST, vocabulary, scratch)
+    weigh(values, 0, count, peak, scale, LOWEST, count, values)
+    multiply(values, count, 1.0 / total)
