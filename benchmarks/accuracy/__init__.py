@@ -1,0 +1,1 @@
+"""How close the packed runner is to float32, format by format: `python -m benchmarks.accuracy`."""
