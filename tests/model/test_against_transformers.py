@@ -13,6 +13,7 @@ from pie.batch import ints
 from pie.model import load
 from pie.model.runner import TorchRunner
 from tests.model.published import answers, published, save
+from tests.model.published_gguf import save_gguf
 from tests.model.support import Pass, greedy, make_batch
 
 PROMPT = [(37 * i + 5) % 250 for i in range(70)]
@@ -36,7 +37,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 4.0}
-GEMMA = {"head_dim": 24, "query_pre_attn_scalar": 20, "num_hidden_layers": 3}
+GEMMA = {"head_dim": 24, "query_pre_attn_scalar": 24, "num_hidden_layers": 3}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-3": ("llama", {"rope_parameters": LLAMA3}),
     "llama-tied-biased": (
@@ -65,6 +66,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "max_position_embeddings": 64,
         },
     ),
+    "qwen3-plain": ("qwen3", {"head_dim": 24, "tie_word_embeddings": True}),
     "gemma2": (
         "gemma2",
         {
@@ -74,15 +76,29 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
             "final_logit_softcapping": 10.0,
         },
     ),
+    "gemma3-other-pattern": (
+        "gemma3",
+        {
+            **GEMMA,
+            "query_pre_attn_scalar": 20,
+            "final_logit_softcapping": 9.0,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "sliding_window": 16,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 4000.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            },
+        },
+    ),
     "gemma3": (
         "gemma3",
         {
             **GEMMA,
+            "num_hidden_layers": 6,
             "sliding_window": 16,
-            "sliding_window_pattern": 3,
             "rope_parameters": {
                 "full_attention": {**LINEAR, "rope_theta": 4000.0},
-                "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
             },
         },
     ),
@@ -92,6 +108,17 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 40},
     ),
     "olmo2": ("olmo2", {}),
+    "olmo3": (
+        "olmo3",
+        {
+            "num_hidden_layers": 4,
+            "sliding_window": 19,
+            "rope_parameters": {
+                "full_attention": YARN,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+            },
+        },
+    ),
 }
 SEEDS = {"smollm3": 2, "olmo2": 2}
 """Where that of the others makes a close call."""
@@ -140,3 +167,33 @@ def test_tokens_and_logits_are_those_of_transformers(name: str, tmp_path: Path) 
     assert tokens == chosen[:, 0].tolist()
     found = runner.logits(make_batch([Pass(tokens=text, pages=range(6))]), ints(range(len(text))))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+GGUF = [
+    "llama-tied-biased",
+    "llama-yarn",
+    "mistral",
+    "qwen2",
+    "qwen2-windows",
+    "qwen3-plain",
+    "gemma2",
+    "gemma3",
+    "smollm3",
+    "olmo2",
+    "olmo3",
+]
+"""Variants without a fact for which GGUF files have no key."""
+
+
+@pytest.mark.parametrize("name", GGUF)
+def test_a_gguf_file_has_the_bits_of_the_folder(name: str, tmp_path: Path) -> None:
+    """Also of rotary rows, norms and per-layer facts, which the formats tell differently."""
+    kind, facts = VARIANTS[name]
+    model = published(kind, seed=1, **facts)
+    logits = []
+    for path in (save(model, tmp_path / "folder"), save_gguf(model, tmp_path / "tiny.gguf")):
+        runner = load(path, dtype="float32", pages=16)
+        assert isinstance(runner, TorchRunner)
+        batch = make_batch([Pass(tokens=PROMPT, pages=range(6))])
+        logits.append(runner.logits(batch, ints(range(len(PROMPT)))))
+    assert torch.equal(*logits)

@@ -140,7 +140,7 @@ _GGUF_NAMES = {
 }
 
 
-def _interleave(values: Array, heads: int) -> Array:
+def interleave(values: Array, heads: int) -> Array:
     """Rows of each head from halves to neighbours, as GGUF files of llama models have them."""
     halves = values.reshape(heads, 2, -1, *values.shape[1:])
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
@@ -163,14 +163,7 @@ def write_gguf(path: Path, tiny: Tiny, **changes: Any) -> Path:
     if tiny.rope.get("rope_type") == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(tiny.rope["factor"])
-    writer.add_tokenizer_model(changes.get("tokenizer", "gpt2"))
-    writer.add_tokenizer_pre(changes.get("pre", "gpt-2"))
-    padding = [f"[PAD{i}]" for i in range(tiny.vocabulary - len(TOKENS))]
-    writer.add_token_list([*TOKENS, *padding])
-    writer.add_token_types([3] * len(SPECIALS) + [1] * (len(TOKENS) - 2) + [5] * len(padding))
-    writer.add_token_merges(changes.get("merges", [" ".join(pair) for pair in MERGES]))
-    writer.add_eos_token_id(1)
-    writer.add_chat_template(TEMPLATE)
+    add_tokenizer(writer, tiny.vocabulary, **changes)
     for name, values in {**tiny.weights(), **changes.get("tensors", {})}.items():
         name, values = _gguf_tensor(tiny, name, values)
         format = changes.get("format")
@@ -187,6 +180,18 @@ def write_gguf(path: Path, tiny: Tiny, **changes: Any) -> Path:
     return path
 
 
+def add_tokenizer(writer: gguf.GGUFWriter, vocabulary: int, **changes: Any) -> None:
+    """Write the tokenizer of the tests, padded to `vocabulary`, and a chat template."""
+    writer.add_tokenizer_model(changes.get("tokenizer", "gpt2"))
+    writer.add_tokenizer_pre(changes.get("pre", "gpt-2"))
+    padding = [f"[PAD{i}]" for i in range(vocabulary - len(TOKENS))]
+    writer.add_token_list([*TOKENS, *padding])
+    writer.add_token_types([3] * len(SPECIALS) + [1] * (len(TOKENS) - 2) + [5] * len(padding))
+    writer.add_token_merges(changes.get("merges", [" ".join(pair) for pair in MERGES]))
+    writer.add_eos_token_id(1)
+    writer.add_chat_template(TEMPLATE)
+
+
 def _gguf_tensor(tiny: Tiny, name: str, values: Array) -> tuple[str, Array]:
     outer = {
         "model.embed_tokens.weight": "token_embd.weight",
@@ -197,7 +202,7 @@ def _gguf_tensor(tiny: Tiny, name: str, values: Array) -> tuple[str, Array]:
         return outer.get(name, name), values
     _, _, layer, *path, kind = name.split(".")
     if tiny.kind == "llama" and path[-1] in ("q_proj", "k_proj"):
-        values = _interleave(values, tiny.heads if path[-1] == "q_proj" else tiny.kv_heads)
+        values = interleave(values, tiny.heads if path[-1] == "q_proj" else tiny.kv_heads)
     return f"blk.{layer}.{_GGUF_NAMES['.'.join(path)]}.{kind}", values
 
 

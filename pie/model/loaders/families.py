@@ -38,11 +38,13 @@ _OUTPUT_NORMS = {
 """The same path is another norm where outputs are normalised."""
 
 
-def _never(facts: Facts, layer: int) -> bool:
+def never(facts: Facts, layer: int) -> bool:
+    """No layer has a sliding window, whatever config.json says of windows."""
     return False
 
 
-def _always(facts: Facts, layer: int) -> bool:
+def always(facts: Facts, layer: int) -> bool:
+    """All layers have it."""
     return True
 
 
@@ -52,6 +54,10 @@ def _upper(facts: Facts, layer: int) -> bool:
 
 def _even(facts: Facts, layer: int) -> bool:
     return layer % 2 == 0
+
+
+def _all_but_last_of_four(facts: Facts, layer: int) -> bool:
+    return bool((layer + 1) % 4)
 
 
 def _all_but_last_of_six(facts: Facts, layer: int) -> bool:
@@ -83,9 +89,12 @@ class Family:
     """Weights of norms are stored less one."""
     scaled_embedding: bool = False
     """Inputs are multiplied by the root of the hidden size."""
-    slides: Callable[[Facts, int], bool] = _never
+    slides: Callable[[Facts, int], bool] = never
     """Which layers have the sliding window, if `layer_types` does not say so."""
     some_do_not_rotate: bool = False
+    local_rope: bool = False
+    """`rope_scaling` is for layers without a sliding window, the others have a base of their own
+    or the same."""
 
 
 _GEMMA: Facts = {
@@ -96,10 +105,16 @@ _GEMMA: Facts = {
     "sliding_window": 4096,
 }
 _QWEN: Facts = {"use_sliding_window": False, "sliding_window": 4096}
+_OLMO2 = Family(
+    defaults={"rms_norm_eps": 1e-5},
+    names=_OUTPUT_NORMS,
+    norms=NormPlace.AFTER,
+    qk_norm=QKNorm.ROW,
+)
 
 FAMILIES = {
     "llama": Family(),
-    "mistral": Family(defaults={"sliding_window": 4096}, slides=_always),
+    "mistral": Family(defaults={"sliding_window": 4096}, slides=always),
     "qwen2": Family(defaults=_QWEN, slides=_upper),
     "qwen3": Family(defaults={**_QWEN, "head_dim": 128}, qk_norm=QKNorm.HEAD, slides=_upper),
     "gemma2": Family(
@@ -127,17 +142,19 @@ FAMILIES = {
         less_one=True,
         scaled_embedding=True,
         slides=_all_but_last_of_six,
+        local_rope=True,
     ),
     "smollm3": Family(
         defaults={"tie_word_embeddings": True, "use_sliding_window": False, "rope_theta": 2e6},
         slides=_without_rotation,
         some_do_not_rotate=True,
     ),
-    "olmo2": Family(
-        defaults={"rms_norm_eps": 1e-5},
-        names=_OUTPUT_NORMS,
-        norms=NormPlace.AFTER,
-        qk_norm=QKNorm.ROW,
+    "olmo2": _OLMO2,
+    "olmo3": attrs.evolve(
+        _OLMO2,
+        defaults={**_OLMO2.defaults, "sliding_window": 4096, "rope_theta": 5e5},
+        slides=_all_but_last_of_four,
+        local_rope=True,
     ),
 }
 """By `model_type` in config.json."""

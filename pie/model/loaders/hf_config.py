@@ -13,7 +13,7 @@ from pie.errors import ModelError
 from .. import rope as scaling
 from ..config import Activation, LlamaConfig
 from ..rope import Rope
-from .families import Facts, Family, rotates
+from .families import Facts, Family, always, never, rotates
 
 _ACTIVATIONS = {"silu": Activation.SILU, "gelu_pytorch_tanh": Activation.GELU_TANH}
 
@@ -37,7 +37,7 @@ def hf_config(facts: Facts, family: Family, tensors: Container[str], path: Path)
     )
     head_dim = facts.get("head_dim") or hidden // max(heads, 1)
     slides = _sliding(facts, family, layers, path)
-    ropes = _Ropes(facts, head_dim, path)
+    ropes = _Ropes(facts, family.local_rope, head_dim, path)
     context = number("max_position_embeddings")
     return LlamaConfig(
         layers=layers,
@@ -73,7 +73,7 @@ def _sliding(facts: Facts, family: Family, layers: int, path: Path) -> list[bool
         return [False] * layers
     by_pattern = [family.slides(facts, layer) for layer in range(layers)]
     told = facts.get("layer_types")
-    if told is None or all(by_pattern) or family.slides is Family().slides:
+    if told is None or family.slides in (never, always):
         return by_pattern
     known = {"sliding_attention": True, "full_attention": False}
     if len(told) != layers or not {*told} <= known.keys():
@@ -86,6 +86,8 @@ class _Ropes:
     """The rotary settings, in any of the forms that config.json has had."""
 
     facts: Facts
+    local: bool
+    """Layers with a sliding window have a rotation of their own."""
     head_dim: int
     path: Path
 
@@ -118,7 +120,7 @@ class _Ropes:
         kinds = ("full_attention", "sliding_attention")
         if said and any(kind in said for kind in kinds):
             return said.get(kinds[slides]) or {}
-        if slides and "rope_local_base_freq" in self.facts:  # only the others are scaled
+        if slides and self.local:
             return {}
         return self.facts.get("rope_scaling") or said or {}
 
