@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pie.kernels.cpu.layout import Halves, Kind
 
-from .floats import coded_q8, relative_error
+from .floats import coded_q8, compiled_kernels, relative_error
 from .place import Coded, Words
 
 Blocks: TypeAlias = NDArray[np.void]
@@ -128,14 +128,30 @@ def _q6_k(blocks: Blocks) -> Coded:
     64 bytes of `l` and 32 of `h` have four groups: low nibbles of the first and the second 32,
     then the high ones; the upper two bits of group i are at bit 2 i.
     """
-    low = blocks["l"].reshape(*blocks.shape, 2, 1, 2, 32)
-    nibbles = np.concatenate([low & 15, low >> 4], axis=3).reshape(*blocks.shape, 2, 4, 32)
-    shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
-    upper = (blocks["h"].reshape(*blocks.shape, 2, 1, 32) >> shifts) & 3
-    codes = (nibbles | (upper << 4)).view(np.int8) - np.int8(32)
     scales = blocks["d"].astype(np.float32)[..., None] * blocks["s"]
-    values = codes.reshape(*blocks.shape, 16, 16) * scales[..., None]
+    low, high = np.ascontiguousarray(blocks["l"]), np.ascontiguousarray(blocks["h"])
+    values = np.empty((*blocks.shape, 256), np.float32)
+    if kernels := compiled_kernels():
+        flat = (part.reshape(-1, part.shape[-1]) for part in (low, high, scales, values))
+        kernels.values_q6_k(*flat)
+    else:
+        _values_q6_k(low, high, scales, values)
     return coded_q8(values.reshape(len(blocks), -1, 32))
+
+
+def _values_q6_k(
+    low: NDArray[np.uint8],
+    high: NDArray[np.uint8],
+    scales: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:
+    """As `pie.kernels.cpu.quantising.values_q6_k`, on [rows, blocks, ...]."""
+    shape = low.shape[:-1]
+    nibbles = low.reshape(*shape, 2, 1, 2, 32)
+    nibbles = np.concatenate([nibbles & 15, nibbles >> 4], axis=3).reshape(*shape, 2, 4, 32)
+    upper = (high.reshape(*shape, 2, 1, 32) >> np.array([0, 2, 4, 6], np.uint8)[:, None]) & 3
+    codes = (nibbles | (upper << 4)).view(np.int8) - np.int8(32)
+    out.reshape(*shape, 16, 16)[...] = codes.reshape(*shape, 16, 16) * scales[..., None]
 
 
 def _halves(values: NDArray[np.float32]) -> Halves:

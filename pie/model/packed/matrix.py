@@ -91,10 +91,11 @@ class Matrix:
         if self.format == "BF16" and floats is Kind.BF16:
             return Coded(Kind.BF16, rows.view(np.uint32).reshape(len(rows), -1, GROUP // 2))
         values = self._values(rows).reshape(len(rows), -1, GROUP)
-        exact = self.format in FLOATS and floats is Kind.BF16
-        return coded_bf16(values) if exact else coded_q8(values)
+        return coded_bf16(values) if self.kind(floats) is Kind.BF16 else coded_q8(values)
 
     def _values(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self.format == "BF16":
+            return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         try:
             values: NDArray[np.float32] = dequantize(rows, GGMLQuantizationType[self.format])
         except NotImplementedError:
