@@ -1,4 +1,4 @@
-"""The sampling kernels in other shapes of vectors, each in a process of its own."""
+"""Sampling and adapters with other shapes of vectors, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 PROGRAM = """
 import numpy as np
 from pie.kernels.cpu.sampling_ops import LANES, TARGET
@@ -45,3 +46,19 @@ def test_other_vectors_give_the_same_answers(target: str, lanes: int) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [target, str(lanes)]
+
+
+@pytest.mark.parametrize("target", ["portable8", "portable16"])
+def test_adapters_with_other_vectors(target: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{HERE}/test_lora.py"],
+        env={**os.environ, "PIE_CPU_TARGET": target},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "46 passed" in done.stdout
+    assert "skipped" not in done.stdout
