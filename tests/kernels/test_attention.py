@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("tests.kernels.support")
 
-from pie.kernels.cpu.pages import TARGET
+from pie.kernels.cpu.target import detect
 from tests.kernels.attention_case import Case
 
 # Queries and weights are rounded to bfloat16 where the processor multiplies these.
+TARGET = detect()
+assert TARGET is not None
 TOLERANCE = 2e-2 if TARGET.bf16 else 2e-5
 
 

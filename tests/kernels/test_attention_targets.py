@@ -12,21 +12,22 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("tests.kernels.support")
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 
-from pie.kernels.cpu import attention_emit, partials
+from pie.kernels.cpu import attention_emit, partials, weights
 from pie.kernels.cpu.emit import F32, I64, Emit
-from pie.kernels.cpu.pages import TARGET
-from pie.kernels.cpu.target import named
+from pie.kernels.cpu.target import detect, named
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-OTHER = "portable8" if TARGET.bf16 else "portable16"
+HOST = detect()
+assert HOST is not None
+OTHER = "portable8" if HOST.bf16 else "portable16"
 
 
 @pytest.mark.parametrize("target", [OTHER])
@@ -102,9 +103,10 @@ def test_four_queries_fit_the_registers(
 @pytest.mark.parametrize(
     ("emit", "kinds"),
     [
-        (attention_emit.weigh, [I64] * 3),
-        (attention_emit.hide, [I64] * 2),
-        (attention_emit.cap, [I64, I64, F32]),
+        (weights.weigh, [I64] * 4),
+        (weights.clear, [I64] * 2),
+        (weights.hide, [I64] * 3),
+        (weights.cap, [I64, I64, F32]),
         (partials.merge, [I64] * 3),
         (partials.finish, [I64] * 3),
     ],

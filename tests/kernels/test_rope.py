@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("tests.kernels.support")
 
 from pie.kernels.cpu import pages, rope
-from pie.kernels.cpu.pages import TARGET
+from pie.kernels.cpu.target import detect
 from tests.kernels.attention_case import Floats, address, aligned, to_bfloat
 
 
@@ -43,7 +43,9 @@ def test_query(dim: int, turned: bool) -> None:
     out = aligned(rope.query_bytes(dim))
     rope.store_query(address(x), address(factors) if turned else 0, address(out), dim, 0.25)
     expected = (rotated(x, factors) if turned else x) * 0.25 * np.log2(np.e)
-    if TARGET.bf16:
+    target = detect()
+    assert target is not None
+    if target.bf16:
         upper = out.view(np.uint16)[:dim].astype(np.uint32) << 16
         np.testing.assert_allclose(upper.view(np.float32), expected, rtol=2**-8, atol=1e-6)
     else:

@@ -8,9 +8,11 @@ numbers of pages, or on how many threads computed the segments.
 
 from __future__ import annotations
 
-from .attention_emit import ENTRY, FIRST, HEADER, PARTIAL, QUERIES, SEGMENT
+from .attention_emit import ENTRY, FIRST, PARTIAL, SEGMENT
 from .jit import compiled
-from .segment import PARTIALS, compute_segment, divide, enter_query, join, read64, write64
+from .memory import read64, write64
+from .segment import PARTIALS, compute_segment, divide, enter_query, join
+from .weights import HEADER, QUERIES
 
 
 def scratch_bytes(head_dim: int) -> int:

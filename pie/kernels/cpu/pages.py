@@ -16,16 +16,11 @@ Addresses and sizes are bytes; `head_dim` is a multiple of 16.
 from __future__ import annotations
 
 from .bfloat import finite, narrow
-from .emit import F32, I64, Emit, Value, const, kernel, vector
-from .jit import compiled
-from .target import detect, named
+from .emit import F32, I64, Emit, Value, const, vector
+from .library import load
 
 PAGE_SIZE = 16
 """Tokens of a page."""
-
-TARGET = detect() or named("portable8")
-"""Where the processor has no target of its own, whoever asks for these kernels gets portable
-ones; whether they are of use is not decided here."""
 
 
 def head_bytes(head_dim: int) -> int:
@@ -95,23 +90,25 @@ def _put_value(e: Emit, source: Value, target: Value, head_dim: Value) -> None:
     e.loop(e.b.lshr(head_dim, const(I64, 3)), [], body)
 
 
-_key, _rotated_key, _value = (kernel(TARGET, f) for f in (_put_key, _put_rotated, _put_value))
+def _store_key(
+    e: Emit, source: Value, factors: Value, head: Value, slot: Value, head_dim: Value
+) -> None:
+    target = e.at(head, slot, 4)
+    with e.b.if_else(e.b.icmp_signed("!=", factors, const(I64, 0))) as (turned, plain):
+        with turned:
+            _put_rotated(e, source, factors, target, head_dim)
+        with plain:
+            _put_key(e, source, target, head_dim)
 
 
-@compiled
-def store_key(source: int, factors: int, head: int, slot: int, head_dim: int) -> None:
-    """Write the key float32[head_dim] at `source` as token `slot` (0 .. 15) of a page's `head`.
-
-    `factors`: what `rope_factors` wrote for the position, or 0 for no rotation.
-    """
-    if factors != 0:
-        _rotated_key(source, factors, head + slot * 4, head_dim)
-    else:
-        _key(source, head + slot * 4, head_dim)
+def _store_value(e: Emit, source: Value, head: Value, slot: Value, head_dim: Value) -> None:
+    b = e.b
+    pair = b.mul(b.lshr(slot, const(I64, 1)), b.shl(head_dim, const(I64, 2)))
+    pair = b.add(b.add(head, b.shl(head_dim, const(I64, 5))), pair)
+    _put_value(e, source, e.at(pair, b.and_(slot, const(I64, 1)), 2), head_dim)
 
 
-@compiled
-def store_value(source: int, head: int, slot: int, head_dim: int) -> None:
-    """Write the value float32[head_dim] at `source` as token `slot` of a page's `head`."""
-    pair = head + 32 * head_dim + (slot >> 1) * (4 * head_dim)
-    _value(source, pair + (slot & 1) * 2, head_dim)
+store_key, store_value = load("pages", {"store_key": _store_key, "store_value": _store_value})
+"""`store_key(source, factors, head, slot, head_dim)`: write the key float32[head_dim] at `source`
+as token `slot` (0 .. 15) of a page's `head`; `factors`: what `rope_factors` wrote for the
+position, or 0 for no rotation. `store_value(source, head, slot, head_dim)`: likewise a value."""

@@ -1,26 +1,12 @@
 """What segments contribute to attention: combined in order, then divided by the sum of weights.
 
-A partial is the highest score and the sum of weights (`HEADER` bytes), then the weighted sum of
-values, float32[head_dim]; see `attention_emit`.
+For what a partial is, see `weights`.
 """
 
 from __future__ import annotations
 
-from .attention_emit import HEADER, NOTHING, power2
 from .emit import F32, I32, I64, Emit, Value, const
-
-
-def clear(e: Emit, partial: Value, head_dim: Value) -> None:
-    """A partial of nothing."""
-
-    def body(i: Value, _: list[Value]) -> list[Value]:
-        for part in range(0, 64, 4 * e.lanes):
-            e.store(const(e.F, 0.0), e.at(partial, i, 64), HEADER + part)
-        return []
-
-    e.store(const(F32, NOTHING), partial)
-    e.store(const(F32, 0.0), partial, 4)
-    e.loop(e.b.lshr(head_dim, const(I64, 4)), [], body)
+from .weights import HEADER, parts, power2
 
 
 def merge(e: Emit, partial: Value, other: Value, head_dim: Value) -> None:
@@ -37,7 +23,7 @@ def merge(e: Emit, partial: Value, other: Value, head_dim: Value) -> None:
 
     def body(i: Value, _: list[Value]) -> list[Value]:
         at, of = e.at(partial, i, 64), e.at(other, i, 64)
-        for part in range(0, 64, 4 * e.lanes):
+        for part in parts(e):
             e.store(joined(at, of, HEADER + part, e.F), at, HEADER + part)
         return []
 
@@ -58,7 +44,7 @@ def finish(e: Emit, partial: Value, out: Value, head_dim: Value) -> None:
 
     def body(i: Value, _: list[Value]) -> list[Value]:
         at, to = e.at(partial, i, 64), e.at(out, i, 64)
-        for part in range(0, 64, 4 * e.lanes):
+        for part in parts(e):
             mean = b.fmul(e.load(e.F, at, HEADER + part), inverse)
             e.store(b.fadd(mean, const(e.F, 0.0)), to, part)
         return []

@@ -7,9 +7,11 @@ import math
 import numpy as np
 
 from .bfloat import narrow
-from .emit import F32, I64, Emit, Value, const, kernel, vector
+from .emit import F32, I64, Emit, Value, const, vector
 from .jit import compiled
-from .pages import TARGET, rotate
+from .library import load
+from .memory import read_float, write_float
+from .pages import rotate
 
 LOG2_E = 1.4426950408889634
 """Scores are kept in units of log 2, which makes powers of 2 of them instead of e."""
@@ -22,7 +24,7 @@ def query_bytes(head_dim: int) -> int:
 
 def _put(e: Emit, x: Value, scale: Value, target: Value, i: Value) -> None:
     x = e.b.fmul(x, e.splat(scale, 8))
-    if TARGET.bf16:
+    if e.target.bf16:
         e.store(narrow(e, x), e.at(target, i, 16))
     else:
         e.store(x, e.at(target, i, 32))
@@ -52,7 +54,7 @@ def _put_rotated(
 
 
 def _norm(
-    e: Emit, source: Value, weight: Value, target: Value, head_dim: Value, epsilon: Value
+    e: Emit, source: Value, weight: Value, target: Value, head_dim: Value, epsilon: float
 ) -> None:
     b, kind = e.b, vector(F32, 8)
     count = b.lshr(head_dim, const(I64, 3))
@@ -74,23 +76,23 @@ def _norm(
     e.loop(count, [], write)
 
 
-def _read(e: Emit, address: Value) -> Value:
-    return e.load(F32, address)
+def _store_query(
+    e: Emit, source: Value, factors: Value, out: Value, head_dim: Value, scale: float
+) -> None:
+    scaled = e.b.fmul(scale, const(F32, LOG2_E))
+    with e.b.if_else(e.b.icmp_signed("!=", factors, const(I64, 0))) as (turned, plain):
+        with turned:
+            _put_rotated(e, source, factors, out, head_dim, scaled)
+        with plain:
+            _put_query(e, source, out, head_dim, scaled)
 
 
-def _write(e: Emit, address: Value, value: Value) -> None:
-    e.store(value, address)
-
-
-def _float() -> object:
-    from numba.core import types
-
-    return types.float32
-
-
-_query, _rotated_query = kernel(TARGET, _put_query), kernel(TARGET, _put_rotated)
-_head_norm = kernel(TARGET, _norm)
-_get, _set = kernel(TARGET, _read, _float()), kernel(TARGET, _write)
+store_query, head_norm = load("rope", {"store_query": _store_query, "head_norm": _norm})
+"""`store_query(source, factors, out, head_dim, scale)`: write the query float32[head_dim] at
+`source`, times `scale` (that of scores, mostly 1 / sqrt(head_dim)), in the form of attention to
+`out`, which has `query_bytes(head_dim)`; `factors`: what `rope_factors` wrote for the position, or
+0 for no rotation. `head_norm(source, weight, out, head_dim, epsilon)`: root-mean-square norm of
+float32[head_dim] times `weight`; `out` may be `source`."""
 
 
 @compiled
@@ -101,25 +103,6 @@ def rope_factors(position: int, frequencies: int, half: int, amplitude: float, o
     trained with; its cosine is exact to the last bit but one at any int32 position.
     """
     for i in range(half):
-        angle = np.float64(np.float32(position) * _get(frequencies + 4 * i))
-        _set(out + 4 * i, math.cos(angle) * amplitude)
-        _set(out + 4 * (half + i), math.sin(angle) * amplitude)
-
-
-@compiled
-def store_query(source: int, factors: int, out: int, head_dim: int, scale: float) -> None:
-    """Write the query float32[head_dim] at `source`, times `scale`, in the form of attention.
-
-    `factors`: what `rope_factors` wrote for the position, or 0 for no rotation. `scale` is that
-    of scores, mostly 1 / sqrt(head_dim). `out` has `query_bytes(head_dim)` bytes.
-    """
-    if factors != 0:
-        _rotated_query(source, factors, out, head_dim, scale * LOG2_E)
-    else:
-        _query(source, out, head_dim, scale * LOG2_E)
-
-
-@compiled
-def head_norm(source: int, weight: int, out: int, head_dim: int, epsilon: float) -> None:
-    """Root-mean-square norm of float32[head_dim] times `weight`; `out` may be `source`."""
-    _head_norm(source, weight, out, head_dim, epsilon)
+        angle = np.float64(np.float32(position) * read_float(frequencies + 4 * i))
+        write_float(out + 4 * i, math.cos(angle) * amplitude)
+        write_float(out + 4 * (half + i), math.sin(angle) * amplitude)
