@@ -21,29 +21,7 @@ from tokenizers import Tokenizer as Encoder
 
 from pie.errors import GuestError, ModelError
 
-GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# Digits are cut out one by one first, GPT-2's rule then sees what is between them: so a digit
-# ends a run of spaces as the end of the text does.
-_DIGITS_THEN_GPT2 = (
-    r"\p{N}|'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"
-)
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-
-SPLITS = {
-    "default": GPT2_SPLIT,
-    "gpt-2": GPT2_SPLIT,
-    "smollm": _DIGITS_THEN_GPT2,
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "llama-v3": _LLAMA3,
-    "qwen2": _QWEN2,
-    "deepseek-r1-qwen": _QWEN2,
-}
-"""The splitting rule of each `tokenizer.ggml.pre`."""
+from .splits import COMPOSED, SPLITS, WHOLE_WORDS
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4  # tokenizer.ggml.token_type
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
@@ -205,10 +183,10 @@ def _byte_level(
             vocab=vocabulary,
             merges=merges,
             unk_token=unknown,
-            ignore_merges=SPLITS[pre] == _LLAMA3,
+            ignore_merges=pre in WHOLE_WORDS,
         )
     )
-    if SPLITS[pre] == _QWEN2:
+    if pre in COMPOSED:
         encoder.normalizer = normalizers.NFC()
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [

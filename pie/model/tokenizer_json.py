@@ -10,7 +10,8 @@ from tokenizers import Tokenizer as Encoder
 
 from pie.errors import ModelError
 
-from .tokenizer import GPT2_SPLIT, HFTokenizer, make_tokenizer
+from .splits import GPT2_SPLIT
+from .tokenizer import HFTokenizer, make_tokenizer
 
 
 def tokenizer_from_json(path: Path) -> HFTokenizer:

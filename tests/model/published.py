@@ -10,7 +10,9 @@ from torch import Tensor
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
+    Gemma3Config,
     Gemma3ForCausalLM,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
@@ -60,7 +62,31 @@ SIZES: dict[str, Any] = {
 def published(kind: str, seed: int, **facts: Any) -> Any:
     """A model of `transformers` with random weights, its norms and biases too."""
     config_class, model_class = KINDS[kind]
-    model = model_class(config_class(**{**SIZES, **facts})).eval()
+    return _randomise(model_class(config_class(**{**SIZES, **facts})), kind, seed)
+
+
+def published_with_images(seed: int, **facts: Any) -> Any:
+    """A Gemma 3 that takes images, of which only the text model matters."""
+    text = Gemma3TextConfig(**{**SIZES, **facts})
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = Gemma3Config(
+        text_config=text.to_dict(),
+        vision_config=vision,
+        mm_tokens_per_image=4,
+        image_token_index=7,
+        attn_implementation="eager",
+    )
+    return _randomise(Gemma3ForConditionalGeneration(config), "gemma3", seed)
+
+
+def _randomise(model: Any, kind: str, seed: int) -> Any:
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
@@ -68,7 +94,7 @@ def published(kind: str, seed: int, **facts: Any) -> Any:
                 weight.uniform_(-0.5, 0.5, generator=random).add_(kind[:5] != "gemma")
             else:
                 weight.normal_(0.0, 0.2, generator=random)
-    return model
+    return model.eval()
 
 
 def save(model: Any, folder: Path, *, shard: str = "1GB") -> Path:

@@ -12,7 +12,7 @@ import torch
 from pie.batch import ints
 from pie.model import load
 from pie.model.runner import TorchRunner
-from tests.model.published import answers, published, save
+from tests.model.published import answers, published, published_with_images, save
 from tests.model.published_gguf import save_gguf
 from tests.model.support import Pass, greedy, make_batch
 
@@ -167,6 +167,15 @@ def test_tokens_and_logits_are_those_of_transformers(name: str, tmp_path: Path) 
     assert tokens == chosen[:, 0].tolist()
     found = runner.logits(make_batch([Pass(tokens=text, pages=range(6))]), ints(range(len(text))))
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_of_a_model_with_images_the_text_model_is_loaded(tmp_path: Path) -> None:
+    model = published_with_images(seed=1, **VARIANTS["gemma3"][1])
+    runner = load(save(model, tmp_path), dtype="float32", pages=16)
+    assert isinstance(runner, TorchRunner)
+    batch = make_batch([Pass(tokens=PROMPT, pages=range(6))])
+    found = runner.logits(batch, ints(range(len(PROMPT))))
+    torch.testing.assert_close(found, answers(model, PROMPT), atol=1e-4, rtol=1e-4)
 
 
 GGUF = [

@@ -8,12 +8,23 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+)
+from tokenizers import (
+    Tokenizer as Encoder,
+)
 
 from pie.batch import Tokenizer
 from pie.errors import GuestError, ModelError
 from pie.model.loaders.gguf_file import read_gguf
-from pie.model.tokenizer import SPLITS, byte_alphabet, tokenizer_from_gguf
+from pie.model.splits import SPLITS
+from pie.model.tokenizer import byte_alphabet, tokenizer_from_gguf
 from pie.model.tokenizer_json import tokenizer_from_json
 from tests.model.tiny import MERGES, SPECIALS, TOKENS, hf_tokenizer
 from tests.model_file import smollm2_path
@@ -177,6 +188,43 @@ def test_a_sentencepiece_token_has_one_text_wherever_it_stands() -> None:
     assert tokenizer.decode([1, 8]) == "<s>b"
     assert sentencepiece(add_space_prefix=False).encode("ab") == [10]
     assert tokenizer.split_regex() == ""
+
+
+def test_a_tokenizer_like_gemmas_knows_its_turns(tmp_path: Path) -> None:
+    """SentencePiece pieces in tokenizer.json: bytes for what has no piece, no space before."""
+    pieces = ["<pad>", "<eos>", "<bos>", "▁", "a", "b", "ab", "▁ab", "\n", "\n\n"]
+    pieces += [f"<0x{byte:02X}>" for byte in range(256)]
+    merges = [("a", "b"), ("▁", "ab"), ("\n", "\n")]
+    vocabulary = {piece: token for token, piece in enumerate(pieces)}
+    encoder = Encoder(
+        models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, fuse_unk=True)
+    )
+    encoder.normalizer = normalizers.Replace(" ", "▁")
+    encoder.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    encoder.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    turns = ["<start_of_turn>", "<end_of_turn>"]
+    specials = ["<pad>", "<eos>", "<bos>", *turns]
+    encoder.add_special_tokens([AddedToken(text, normalized=False) for text in specials])
+    encoder.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = tokenizer_from_json(tmp_path / "tokenizer.json")
+    text = "<bos><start_of_turn>ab ab\n\né<end_of_turn>\n"
+    ids = tokenizer.encode(text)
+    assert [ids[i] for i in (0, 1, -2)] == [2, len(pieces), len(pieces) + 1]
+    names = ["ab", "▁ab", "\n\n", "<0xC3>", "<0xA9>"]
+    assert ids[2:-2] == [vocabulary[name] for name in names]
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.split_regex() == ""
+
+
+def test_llama_3_takes_a_piece_that_is_a_token_as_it_is() -> None:
+    """The rules that cut alike do not all merge alike: SmolLM3's and OLMo 2's go by the merges."""
+    tokens = [*TOKENS, "hello"]  # reachable by no merge
+    types = [3] * len(SPECIALS) + [1] * (len(tokens) - len(SPECIALS))
+    for pre, count in (("llama-bpe", 1), ("smaug-bpe", 2), ("dbrx", 2)):
+        facts = metadata(pre=pre, tokens=tokens, token_type=types)
+        assert len(tokenizer_from_gguf(facts, "test").encode("hello")) == count
 
 
 @pytest.mark.parametrize(

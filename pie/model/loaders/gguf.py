@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pie.errors import ModelError
 
-from ..chat import stop_tokens
+from ..chat import stop_tokens, with_tokens
 from ..checkpoint import Checkpoint, Tensors
 from ..config import LlamaConfig
 from ..packed.matrix import Matrix
@@ -34,7 +34,7 @@ def load_gguf(path: Path) -> Checkpoint:
         )
     facts, family = Facts(file, architecture), GGUF_FAMILIES[architecture]
     config = gguf_config(facts, family)
-    template = facts.optional("tokenizer.chat_template", str, "")
+    template, stops = _chat(facts)
     return Checkpoint(
         name=path.stem,
         description=facts.optional("general.name", str, path.stem),
@@ -42,15 +42,21 @@ def load_gguf(path: Path) -> Checkpoint:
         tensors=_tensors(file, config, interleaved=family.interleaved),
         tokenizer=tokenizer_from_gguf(file.metadata, str(path)),
         prompt_template=template,
-        stop_tokens=stop_tokens(*_vocabulary_facts(facts)),
+        stop_tokens=stops,
     )
 
 
-def _vocabulary_facts(facts: Facts) -> tuple[list[str], list[int]]:
-    """Texts of all tokens, and the ids that the file names as ends."""
-    texts = facts.take("tokenizer.ggml.tokens", list)
-    keys = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
-    return texts, [facts.take(key, int) for key in keys if key in facts.file.metadata]
+def _chat(facts: Facts) -> tuple[str, tuple[str, ...]]:
+    """The chat template, and the tokens that end a turn."""
+    texts = dict(enumerate(facts.take("tokenizer.ggml.tokens", list)))
+
+    def named(kind: str) -> int:
+        return facts.optional(f"tokenizer.ggml.{kind}_token_id", int, -1)
+
+    begin, end = texts.get(named("bos"), ""), texts.get(named("eos"), "")
+    template = facts.optional("tokenizer.chat_template", str, "")
+    stops = stop_tokens(texts, [named(kind) for kind in ("eos", "eot", "eom")])
+    return with_tokens(template, bos_token=begin, eos_token=end), stops
 
 
 def _tensors(file: GGUFFile, config: LlamaConfig, *, interleaved: bool) -> Tensors:

@@ -99,7 +99,8 @@ class _Ropes:
             local = self.facts.get("rope_local_base_freq") if slides else None
             theta = local or self.facts.get("rope_theta") or 10000.0
         kind = said.get("rope_type") or said.get("type") or "default"
-        if said.get("partial_rotary_factor", 1.0) != 1.0:
+        part = said.get("partial_rotary_factor") or self.facts.get("partial_rotary_factor") or 1.0
+        if part != 1.0:
             raise ModelError(f"{self.path}: heads that are turned in part are not supported")
         try:
             return self._scaled(kind, said, float(theta))

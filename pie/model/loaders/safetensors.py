@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,13 +12,19 @@ from safetensors import SafetensorError, safe_open
 
 from pie.errors import ModelError
 
-from ..chat import stop_tokens
 from ..checkpoint import Checkpoint, Tensors
 from ..packed.matrix import Matrix
 from ..tokenizer_json import tokenizer_from_json
 from .families import FAMILIES, LAYER_NAMES, Family
+from .hf_chat import hf_chat
 from .hf_config import hf_config
+from .json_file import read_json
 from .safetensors_file import read_matrices
+
+_WITH_IMAGES = {"gemma3": "gemma3_text"}
+"""Model types that also take images, and that of their text models, which are what is loaded."""
+
+_OTHER_PARTS = ("vision_tower.", "multi_modal_projector.")
 
 _OUTER_NAMES = {
     "model.embed_tokens.weight": "token_embd.weight",
@@ -31,19 +36,20 @@ _OUTER_NAMES = {
 def load_folder(folder: Path) -> Checkpoint:
     """Understand `folder`; ModelError says in one line what is wrong with it."""
     path = folder / "config.json"
-    facts = _json(path)
+    facts = read_json(path)
     kind = facts.get("model_type")
+    if kind in _WITH_IMAGES:
+        text = {**facts, **(facts.get("text_config") or {})}
+        facts, kind = text, _WITH_IMAGES[kind]
     if kind not in FAMILIES:
         raise ModelError(
-            f"{folder}: model type {kind!r} is not supported ({', '.join(FAMILIES)} are)"
+            f"{folder}: model type {kind!r} is not supported "
+            f"({', '.join([*FAMILIES, *_WITH_IMAGES])} are)"
         )
     family = FAMILIES[kind]
     readers, matrices = _readers(folder, family)
     tokenizer = tokenizer_from_json(folder / "tokenizer.json")
-    template, ends = _chat(folder)
-    _, texts = tokenizer.special_tokens()
-    present = [text.decode() for text in texts]
-    named = [present.index(end) for end in ends if end in present]
+    template, stops = hf_chat(folder, facts, tokenizer)
     config = hf_config(facts, family, readers, path)
     tensors = Tensors(readers, str(folder), matrices)
     if config.tied:
@@ -55,37 +61,8 @@ def load_folder(folder: Path) -> Checkpoint:
         tensors=tensors,
         tokenizer=tokenizer,
         prompt_template=template,
-        stop_tokens=stop_tokens(present, named),
+        stop_tokens=stops,
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise ModelError(f"{path}: not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return content
-
-
-def _chat(folder: Path) -> tuple[str, list[str]]:
-    """The chat template, and the texts of the tokens that the folder names as ends."""
-    path = folder / "tokenizer_config.json"
-    facts = _json(path) if path.exists() else {}
-    template = facts.get("chat_template") or ""
-    if isinstance(template, list):  # named templates
-        named = {entry["name"]: entry["template"] for entry in template}
-        template = named.get("default", "")
-    beside = folder / "chat_template.jinja"
-    if beside.exists():
-        template = beside.read_text(encoding="utf-8")
-    end = facts.get("eos_token")
-    if isinstance(end, dict):
-        end = end.get("content")
-    return template, [end] if end else []
 
 
 def _readers(
@@ -94,7 +71,7 @@ def _readers(
     """Readers and matrices by canonical name, over all safetensors files of the folder."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        files = sorted({folder / name for name in _json(index).get("weight_map", {}).values()})
+        files = sorted({folder / name for name in read_json(index).get("weight_map", {}).values()})
     else:
         files = [folder / "model.safetensors"]
     readers: dict[str, Callable[[], torch.Tensor]] = {}
@@ -105,14 +82,20 @@ def _readers(
             opened: Any = safe_open(file, framework="pt")
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{file}: cannot be read as safetensors: {error}") from None
-        for name in opened.keys():  # noqa: SIM118 - not a dict
-            if not name.endswith(".rotary_emb.inv_freq"):
-                read = partial(opened.get_tensor, name)
-                if family.less_one and name.endswith("norm.weight"):
-                    read = partial(_plus_one, read)
-                readers[canonical(name)] = read
-        matrices |= {canonical(name): found for name, found in read_matrices(file).items()}
+        for name in filter(_is_text, opened.keys()):
+            read = partial(opened.get_tensor, name)
+            if family.less_one and name.endswith("norm.weight"):
+                read = partial(_plus_one, read)
+            readers[canonical(name)] = read
+        found = read_matrices(file)
+        matrices |= {canonical(name): matrix for name, matrix in found.items() if _is_text(name)}
     return readers, matrices
+
+
+def _is_text(name: str) -> bool:
+    """Whether a tensor is of the text model, and no table that the model makes itself."""
+    inner = name.removeprefix("model.")
+    return not inner.startswith(_OTHER_PARTS) and not name.endswith(".rotary_emb.inv_freq")
 
 
 def _plus_one(read: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -120,6 +103,8 @@ def _plus_one(read: Callable[[], torch.Tensor]) -> torch.Tensor:
 
 
 def _canonical(name: str, layer_names: dict[str, str]) -> str:
+    # Where there are images, the text model is `language_model`, inside `model` or around it.
+    name = name.removeprefix("language_model.").replace("model.language_model.", "model.", 1)
     if name in _OUTER_NAMES:
         return _OUTER_NAMES[name]
     parts = name.split(".")  # model.layers.N.<path>.weight
