@@ -11,7 +11,7 @@ CLIENTS := 0.2.0 0.2.1
 
 PROMPT ?= What is the capital of France?
 
-.PHONY: demo test test-long check bench clean
+.PHONY: demo test test-long check bench bench-peers clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pie run text-completion -- --prompt "$(PROMPT)" --temperature 0 --max-tokens 64
@@ -35,6 +35,11 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.concurrent
 	$(BIN)/python -m benchmarks.scheduling
 	$(BIN)/python -m benchmarks.server
+	$(BIN)/python -m benchmarks.serving --json .build/serving.json --svg .build/serving.svg
+
+# The engines that the last of them compares with: llama.cpp, OpenVINO GenAI and vLLM, in .build/peers.
+bench-peers: $(VENV)/.test
+	$(BIN)/python -m benchmarks.serving.install
 
 clean:
 	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

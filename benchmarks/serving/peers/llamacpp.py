@@ -1,0 +1,41 @@
+"""llama.cpp's own server, built for this machine from the source that llama-cpp-python ships."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from benchmarks.serving.contenders import Row
+
+from .places import PEERS, why_missing
+from .server import Server
+
+BINARY = PEERS / "llama.cpp" / "build" / "bin" / "llama-server"
+_SLOTS = 32
+
+
+@attrs.define(eq=False)
+class LlamaCpp(Server):
+    """With continuous batching and its prompt cache, which are on by default."""
+
+    @property
+    def name(self) -> str:
+        return "llama.cpp"
+
+    @staticmethod
+    def missing() -> str | None:
+        return why_missing("llama.cpp", BINARY)
+
+    def command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
+        threads = str(self.setting.threads)
+        options = ["-t", threads, "-tb", threads, "-c", str(1024 * _SLOTS), "-np", str(_SLOTS)]
+        options += ["-b", "2048", "-ub", "512", "--host", "127.0.0.1", "--port", str(port)]
+        return [str(BINARY), "-m", str(self.setting.model), *options], {}
+
+    def extra(self) -> dict[str, Any]:
+        return {"cache_prompt": True}
+
+    def constrained(self, schema: Row) -> Row:
+        return {"json_schema": schema, "ignore_eos": False}

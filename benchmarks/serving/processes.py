@@ -1,0 +1,116 @@
+"""Processes of their own that can be held still, so that only one of several runs at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+_END_SECONDS = 10.0
+
+
+class Process:
+    """A process with all that it starts, in a session of its own; killed at the end.
+
+    What it writes to stderr, and to stdout unless `talks`, goes to the file `log`.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        talks: bool = False,
+    ) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = log
+        self._file = log.open("wb")
+        self._process = subprocess.Popen(
+            list(command),
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.PIPE if talks else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if talks else self._file,
+            stderr=self._file,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def pause(self) -> None:
+        """Hold it still, with its children."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it and its children."""
+        for number in (signal.SIGCONT, signal.SIGTERM):
+            self._signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=_END_SECONDS)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+        self._file.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def fate(self) -> str:
+        """How it ended, with the last line of its log."""
+        lines = self.log.read_text(errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+        return f"ended with {self._process.wait()}: {last[-300:]}"
+
+    def ask(self, order: Any) -> Any:
+        """Tell it a line of JSON and hear one."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError(self.fate()) from None
+        return self.hear()
+
+    def hear(self) -> Any:
+        """Its next line of JSON; RuntimeError with its fate if it has ended."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith(("{", "[")):
+                return json.loads(line)
+        raise RuntimeError(self.fate())
+
+    def peak_rss(self) -> int:
+        """Bytes; of the process itself, while it runs."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("the system does not tell how much memory a process had")
+
+
+class Timed:
+    """A context that measures its seconds."""
+
+    seconds: float = 0.0
+
+    def __enter__(self) -> Timed:
+        self._began = time.perf_counter()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.seconds = time.perf_counter() - self._began
