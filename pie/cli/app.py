@@ -20,7 +20,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-models = typer.Typer(help="Models that Pie keeps.", no_args_is_help=True)
+models = typer.Typer(
+    help="Models that Pie keeps: GGUF files, and folders from Hugging Face, of Llama, Mistral, "
+    "Qwen 2 and 3, Gemma 2 and 3, SmolLM2 and 3, OLMo 2 and 3.",
+    no_args_is_help=True,
+)
 app.add_typer(models, name="model")
 app.add_typer(auth, name="auth")
 app.command()(serve)
