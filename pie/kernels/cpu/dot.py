@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from llvmlite import ir
 
-from .emit import BF16, F32, I8, I16, I32, Emit, Value, const, vector
+from .emit import BF16, F32, I1, I8, I16, I32, Emit, Value, const, vector
 
 State: TypeAlias = tuple[Value, ...]
 Operand: TypeAlias = tuple[Value, ...]
@@ -48,7 +48,7 @@ class Dot(ABC):
         return self.e.b.xor(line, self.const(0x80808080 - (1 << 32)))
 
     @abstractmethod
-    def begin(self, signed: bool, first: Value) -> State:
+    def begin(self, first: Value, signed: bool) -> State:
         """A state for nibbles or signed weights; the sum is to start at `first`."""
 
     @abstractmethod
@@ -67,7 +67,7 @@ class Vnni(Dot):
     def signed(self, line: Value) -> Operand:
         return (self.flipped(line),)
 
-    def begin(self, signed: bool, first: Value) -> State:
+    def begin(self, first: Value, signed: bool) -> State:
         return (first,)
 
     def add(self, state: State, weights: Operand, x: Value) -> State:
@@ -79,40 +79,42 @@ class Vnni(Dot):
 class Maddubs(Dot):
     """AVX2: pairs of products in 16 bits. Nibbles of a whole group fit: 16 * 15 * 127 < 2**15.
 
-    A signed byte plus 128 is two nibbles, low and high, each with a state of its own.
+    Pairs of signed weights are |w| times x with w's sign, at most 2 * 128 * 127 < 2**15, and go
+    to 32 bits at once.
     """
 
-    biased = True
-
     def signed(self, line: Value) -> Operand:
-        (low,), (high,) = self.nibbles(self.flipped(line))
-        return low, high
+        size = self.e.overloaded("abs", self.bytes_of(line).type, self.bytes_of(line), I1(0))
+        return line, size
 
-    def begin(self, signed: bool, first: Value) -> State:
-        nothing = const(vector(I16, 2 * self.e.lanes), 0)
-        return (first, nothing, nothing) if signed else (first, nothing)
+    def begin(self, first: Value, signed: bool) -> State:
+        return (first if signed else const(vector(I16, 2 * self.e.lanes), 0),)
 
     def add(self, state: State, weights: Operand, x: Value) -> State:
-        b, kind = self.e.b, vector(I16, 2 * self.e.lanes)
-        new = [state[0]]
-        for total, operand in zip(state[1:], weights, strict=True):
-            pair = (self.bytes_of(operand), self.bytes_of(x))
-            new.append(b.add(total, self.e.call("llvm.x86.avx2.pmadd.ub.sw", kind, *pair)))
-        return tuple(new)
+        e, b, activations = self.e, self.e.b, self.bytes_of(x)
+        if len(weights) == 2:
+            activations = e.call(
+                "llvm.x86.avx2.psign.b", activations.type, activations, self.bytes_of(weights[0])
+            )
+        pairs = (self.bytes_of(weights[-1]), activations)
+        products = e.call("llvm.x86.avx2.pmadd.ub.sw", vector(I16, 2 * e.lanes), *pairs)
+        if len(weights) == 2:
+            products = self.widened(products)
+        return (b.add(state[0], products),)
 
     def sum(self, state: State) -> Value:
-        total = state[0]
-        for factor, part in zip((1, 16), state[1:], strict=False):
-            weights = const(vector(I16, 2 * self.e.lanes), factor)
-            wide = self.e.call("llvm.x86.avx2.pmadd.wd", self.e.I, part, weights)
-            total = self.e.b.add(total, wide)
-        return total
+        return state[0] if state[0].type == self.e.I else self.widened(state[0])
+
+    def widened(self, pairs: Value) -> Value:
+        """Sums of two neighbours in 32 bits."""
+        ones = const(vector(I16, 2 * self.e.lanes), 1)
+        return self.e.call("llvm.x86.avx2.pmadd.wd", self.e.I, pairs, ones)
 
 
 class Sdot(Dot):
     """ARM's sdot: signed times signed, in 4 lanes, summed in 32 bits."""
 
-    def begin(self, signed: bool, first: Value) -> State:
+    def begin(self, first: Value, signed: bool) -> State:
         return (first,)
 
     def add(self, state: State, weights: Operand, x: Value) -> State:
@@ -132,7 +134,7 @@ class Sdot(Dot):
 class Portable(Dot):
     """Plain shifts, products and sums of 32-bit lanes."""
 
-    def begin(self, signed: bool, first: Value) -> State:
+    def begin(self, first: Value, signed: bool) -> State:
         return (first,)
 
     def add(self, state: State, weights: Operand, x: Value) -> State:

@@ -21,7 +21,7 @@ from .dot import lanes, to_bf16
 from .embed import emit_embed
 from .emit import F32, I8, I32, I64, Emit, Value, const, vector
 from .layout import GROUP, Kind
-from .library import load
+from .library import Emitter, load
 from .target import Target, detect
 
 
@@ -217,13 +217,12 @@ def _gate_quantise(
     _by_form(e, form, lambda known: write_group(e, known, values, row, group))
 
 
-quantise, norm, norm_quantise, gate_quantise, embed = load(
-    "rows",
-    {
-        "quantise": _quantise,
-        "norm": _norm,
-        "norm_quantise": _norm_quantise,
-        "gate_quantise": _gate_quantise,
-        "embed": emit_embed,
-    },
-)
+EMITTERS: dict[str, Emitter] = {
+    "quantise": _quantise,
+    "norm": _norm,
+    "norm_quantise": _norm_quantise,
+    "gate_quantise": _gate_quantise,
+    "embed": emit_embed,
+}
+
+quantise, norm, norm_quantise, gate_quantise, embed = load("rows", EMITTERS)
