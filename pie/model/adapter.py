@@ -54,12 +54,8 @@ class LoraSupport:
 class Delta:
     """What an adapter adds to the outputs of a layer's q, k and v."""
 
-    down: Tensor  # [ranks of q, k and v together, hidden], float32, contiguous as is `up`
+    down: Tensor  # [ranks of q, k and v together, hidden]
     up: Tensor  # [q, k and v rows, ranks], zero outside its three blocks, scaled by alpha / rank
-
-    @property
-    def ranks(self) -> int:
-        return len(self.down)
 
     @property
     def bytes(self) -> int:

@@ -13,11 +13,10 @@ from pie.kernels.cpu.target import detect
 if detect() is None:
     pytest.skip("there are no packed kernels for this machine", allow_module_level=True)
 
-from pie.batch import Batch, Floats, InitializeAdapter, UploadAdapter, ints
+from pie.batch import Batch, Floats, InitializeAdapter, UploadAdapter
 from pie.kernels.cpu.lora import lora_add, lora_down
 from pie.model.adapter import AdapterBank, LoraSupport
 from pie.model.config import LlamaConfig
-from pie.model.use_table import UseTable
 from tests.model.adapters import adapted, lora_bytes, random_lora
 from tests.model.support import Pass
 from tests.model.tiny import Tiny
@@ -105,51 +104,34 @@ def filled_bank() -> AdapterBank:
 
 
 def test_kernels_add_to_a_row_what_torch_adds() -> None:
+    """From the very memory of the bank's arrays, for every use of a mixed batch."""
     bank, batch = filled_bank(), batch_of_three_slots()
     uses = bank.uses(batch)
-    table = UseTable.of(uses, batch.rows, CONFIG.layers)
-    assert table.of_row.tolist() == [0, 0, 1, 1, 1, -1, 2, 2, 2, 2, 0, -1, -1, 3, 3]
-    assert table.layers.shape == (4, CONFIG.layers, 3)
-    assert table.layers[0, :, 2].tolist() == [8, 0, 8]
-    assert table.most_ranks == 15
+    rows = [use.rows.tolist() for use in uses]
+    assert rows == [[0, 1, 10], [2, 3, 4], [6, 7, 8, 9], [13, 14]]
     random = np.random.default_rng(9)
-    for layer in range(CONFIG.layers):
-        x = random.standard_normal((16, CONFIG.hidden)).astype(np.float32)
-        qkv = random.standard_normal((16, OUTPUTS)).astype(np.float32)
-        expected = torch.from_numpy(qkv.copy())
-        for use in uses:
+    changed = np.zeros((len(uses), CONFIG.layers), bool)
+    for number, use in enumerate(uses):
+        for layer, delta in enumerate(use.deltas):
+            x = random.standard_normal((16, CONFIG.hidden)).astype(np.float32)
+            qkv = random.standard_normal((16, OUTPUTS)).astype(np.float32)
+            expected, found = torch.from_numpy(qkv.copy()), qkv.copy()
             use.add(layer, torch.from_numpy(x), expected)
-        for row, number in enumerate(table.of_row.tolist()):
-            found = qkv[row].copy()
-            if number >= 0 and table.layers[number, layer, 2]:
-                down_at, up_at, ranks = table.layers[number, layer].tolist()
-                t = np.zeros(ranks, np.float32)
-                lora_down(x[row].ctypes.data, down_at, ranks, CONFIG.hidden, t.ctypes.data)
-                lora_add(t.ctypes.data, up_at, ranks, 0, OUTPUTS, found.ctypes.data)
-                # A strategy starts with up factors of zero: without noise it changes nothing.
-                assert np.allclose(found, qkv[row], atol=1e-3) == (number == 3)
-            np.testing.assert_allclose(found, expected[row], rtol=1e-4, atol=1e-5)
-
-
-def test_a_batch_without_adapters_has_an_empty_table() -> None:
-    bank = filled_bank()
-    bare = adapted([Pass(tokens=[1, 2], pages=range(1), length=2)], [-1])
-    table = UseTable.of(bank.uses(bare), bare.rows, CONFIG.layers)
-    assert table.of_row.tolist() == [-1, -1]
-    assert table.layers.shape == (0, CONFIG.layers, 3)
-    assert table.most_ranks == 0
-
-
-def test_a_table_keeps_what_it_points_to() -> None:
-    """The bank may forget noise or an adapter while a step that uses them runs."""
-    bank, batch = filled_bank(), batch_of_three_slots()
-    table = UseTable.of(bank.uses(batch), batch.rows, CONFIG.layers)
-    held = [use.deltas for use in table.uses]
-    bank.adapt(UploadAdapter(1, lora_bytes(random_lora(TINY, 4))))
-    for number, deltas in enumerate(held):
-        for layer, delta in enumerate(deltas):
-            wanted = [0, 0, 0]
             if delta is not None:
-                wanted = [delta.down.data_ptr(), delta.up.data_ptr(), len(delta.down)]
-            assert table.layers[number, layer].tolist() == wanted
-    assert ints([0]).dtype == table.of_row.dtype
+                for row in use.rows.tolist():
+                    t = down(x[row], delta.down.numpy())
+                    found[row] = add(t, delta.up.numpy(), 0, found[row])
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            changed[number, layer] = not np.allclose(found, qkv, atol=1e-3)
+    # Slot 0 leaves layer 1 alone; a strategy without noise starts with up factors of zero.
+    assert changed.tolist() == [[True, False, True], [True] * 3, [True] * 3, [False] * 3]
+
+
+def test_what_a_use_holds_can_be_read_by_kernels() -> None:
+    """float32, whole rows one after the other, and the tensor's own memory."""
+    for use in filled_bank().uses(batch_of_three_slots()):
+        for delta in use.deltas:
+            for matrix in () if delta is None else (delta.down, delta.up):
+                assert matrix.dtype == torch.float32
+                assert matrix.is_contiguous()
+                assert matrix.numpy().ctypes.data == matrix.data_ptr()
