@@ -1,34 +1,25 @@
-"""Compiling with numba, and a cache of machine code that cannot be stale.
+"""Compiling with numba, and keeping what it compiles in `code_folder`.
 
-numba looks at the date of the one file a function is in, so an edit elsewhere would leave old
-kernels. Here the folder's name is a hash of all sources of this package, the compilers'
-versions, the processor and the target: another of any of these is another folder.
+numba looks at the one file a function is in, so an edit elsewhere would leave old kernels; and
+its index of a function's signatures is a file that two processes can write over each other, after
+which the code of one signature is taken for that of another. Here each has a file of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
-import shutil
-import stat
-from collections.abc import Callable
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-import llvmlite.binding as llvm
 import numba
+from numba.core import caching as numba_caching
+from numba.core.serialize import dumps
 
-from pie.errors import UsageError
-
-from .target import detect, host_features
+from .code_folder import code_folder, keep, kept
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_KEPT = 4
-"""Folders of machine code that are kept, the newest."""
 
 
 def compiled(function: F) -> F:
@@ -36,54 +27,41 @@ def compiled(function: F) -> F:
 
     Floats are not reordered, division by zero gives infinity, and nothing is checked.
     """
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(code_folder())
-    try:
+    with caching():
         decorate = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
         return cast(F, decorate(function))
+
+
+@contextmanager
+def caching() -> Iterator[None]:
+    """What is made a compiled function within this context is kept in `code_folder`."""
+    before = numba.config.CACHE_DIR, numba_caching.IndexDataCacheFile
+    numba.config.CACHE_DIR, numba_caching.IndexDataCacheFile = str(code_folder()), _Files
+    try:
+        yield
     finally:
-        numba.config.CACHE_DIR = before
+        numba.config.CACHE_DIR, numba_caching.IndexDataCacheFile = before
 
 
-@cache
-def code_folder() -> Path:
-    """Where this process keeps machine code; UsageError if others could write there.
+class _Files:
+    """What numba asks of its `IndexDataCacheFile`, which is one for each function."""
 
-    $PIE_HOME/cache/kernels, else pie/cache/kernels in the user's folder for caches.
-    """
-    base = _base() / "kernels"
-    folder = base / _key()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in (base, folder):
-        status = path.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise UsageError(f"{path} must be a folder of user {os.geteuid()}: its code is run")
-        path.chmod(0o700)
-    os.utime(folder)
-    _prune(base)
-    return folder
+    def __init__(self, cache_path: str, filename_base: str, source_stamp: object) -> None:
+        # numba's path names the folder of the source.
+        self._facts = [cache_path, filename_base, repr(source_stamp)]
+        self._name = filename_base[:100]
 
+    def load(self, key: object) -> Any:
+        """What was saved for a signature, or None."""
+        pickled = kept(code_folder() / self._file(key))
+        return None if pickled is None else pickle.loads(pickled)
 
-def _base() -> Path:
-    if chosen := os.environ.get("PIE_HOME"):
-        return Path(chosen).absolute() / "cache"
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(folder) if os.path.isabs(folder) else Path.home() / ".cache") / "pie" / "cache"
+    def save(self, key: object, data: object) -> None:
+        keep(code_folder() / self._file(key), dumps(data))
 
+    def flush(self) -> None:
+        """Nothing here can be out of date."""
 
-def _key() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    target = detect()
-    features = sorted(name for name, has in host_features().items() if has)
-    versions = [version("numba"), version("llvmlite"), platform.python_version()]
-    facts = [*versions, llvm.get_host_cpu_name(), *features, target.name if target else ""]
-    digest.update("\n".join(facts).encode())
-    return digest.hexdigest()[:32]
-
-
-def _prune(base: Path) -> None:
-    folders = sorted(base.iterdir(), key=lambda path: path.lstat().st_mtime, reverse=True)
-    for old in folders[_KEPT:]:
-        shutil.rmtree(old, ignore_errors=True)
+    def _file(self, key: object) -> str:
+        digest = hashlib.sha256("\n".join([*self._facts, repr(key)]).encode())
+        return f"{self._name}.{digest.hexdigest()[:32]}"

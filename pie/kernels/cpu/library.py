@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -22,8 +20,8 @@ from numba.extending import models, register_model
 
 from pie.errors import UsageError
 
+from .code_folder import code_folder, keep, kept
 from .emit import F32, I64, Emit, Value
-from .jit import code_folder
 from .target import Target, detect
 
 Emitter: TypeAlias = Callable[..., None]
@@ -134,14 +132,14 @@ def load(name: str, emitters: Mapping[str, Emitter], target: Target | None = Non
         raise UsageError("there are no packed kernels for this machine")
     machine = host_machine()
     path = code_folder() / f"{name}.o"
-    if not path.exists():
+    code = kept(path)
+    if code is None:
         symbols = {f"pie_{symbol}": emit for symbol, emit in emitters.items()}
         module = optimised(module_of(target, symbols, llvm.get_default_triple()), machine)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(machine.emit_object(module))
-        os.replace(file.name, path)
+        code = machine.emit_object(module)
+        keep(path, code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_path(str(path)))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     functions = {}
     for symbol, emit in emitters.items():
