@@ -7,9 +7,11 @@ halves of a head (index i turns with i + head_dim / 2).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from pie.batch import Tokenizer
 from pie.errors import ModelError
@@ -20,12 +22,18 @@ from .packed.arena import ALIGNMENT, Arena
 from .packed.conversions import Conversions
 from .packed.matrix import Matrix
 
+if TYPE_CHECKING:
+    import torch
+
+Reader: TypeAlias = Callable[[], NDArray[np.float32]]
+"""Decodes a tensor into memory of its own."""
+
 
 @attrs.define(eq=False)
 class Tensors:
     """The tensors of a file, decoded or packed when taken; a model takes every one, once."""
 
-    _readers: dict[str, Callable[[], torch.Tensor]]
+    _readers: dict[str, Reader]
     _source: str
     """The file or folder, for error texts."""
     _matrices: dict[str, Matrix] = attrs.field(factory=dict)
@@ -37,14 +45,20 @@ class Tensors:
 
     def take(self, name: str, *shape: int) -> torch.Tensor:
         """The tensor as contiguous float32; ModelError if it is missing or of another shape."""
+        import torch  # here, so that who packs needs none
+
+        return torch.from_numpy(self.take_array(name, *shape))
+
+    def take_array(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """As `take`, for numpy."""
         reader = self._readers.pop(name, None)
         if reader is None:
             raise ModelError(f"{self._source}: tensor {name} is missing")
-        tensor = reader().to(torch.float32).contiguous()
+        values = np.ascontiguousarray(reader())
         if matrix := self._matrices.pop(name, None):
             matrix.file.forget(matrix.rows)
-        self._check_shape(name, tuple(tensor.shape), shape)
-        return tensor
+        self._check_shape(name, values.shape, shape)
+        return values
 
     def arena(self, floats: Kind = Kind.Q8) -> Arena:
         """Memory in which all matrices that are left fit, packed.

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from pie.errors import ModelError
 from pie.kernels.cpu.layout import Kind, unpack
 from pie.model.checkpoint import Checkpoint
-from pie.model.loaders.safetensors_file import read_matrices
+from pie.model.loaders.safetensors_file import read_safetensors
 from pie.model.loading import read_checkpoint
 from pie.model.packed.matrix import NotPackable
 from tests.model.tiny import Tiny, write_folder, write_gguf
@@ -144,10 +144,10 @@ def test_a_damaged_folder_is_named(tmp_path: Path, old: bytes, new: bytes, messa
     whole = path.read_bytes()
     path.write_bytes(whole.replace(old, new, 1))
     with pytest.raises(ModelError, match=rf"model\.safetensors: {message}"):
-        read_matrices(path)
+        read_safetensors(path)
     path.write_bytes(whole[:-4])
     with pytest.raises(ModelError, match=r"tensor .* does not lie within the file"):
-        read_matrices(path)
+        read_safetensors(path)
 
 
 _PEAK = """

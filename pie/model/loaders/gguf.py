@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pie.errors import ModelError
 
 from ..chat import stop_tokens, with_tokens
-from ..checkpoint import Checkpoint, Tensors
+from ..checkpoint import Checkpoint, Reader, Tensors
 from ..config import LlamaConfig
 from ..packed.matrix import Matrix
 from ..tokenizer import tokenizer_from_gguf
@@ -60,7 +58,7 @@ def _chat(facts: Facts) -> tuple[str, tuple[str, ...]]:
 
 
 def _tensors(file: GGUFFile, config: LlamaConfig, *, interleaved: bool) -> Tensors:
-    readers: dict[str, Callable[[], torch.Tensor]] = {}
+    readers: dict[str, Reader] = {}
     matrices: dict[str, Matrix] = {}
     for name, tensor in file.tensors.items():
         heads = 0
@@ -90,9 +88,9 @@ def _matrix(file: GGUFFile, tensor: GGUFTensor, interleaved_heads: int) -> Matri
     )
 
 
-def _read(tensor: GGUFTensor, interleaved_heads: int) -> torch.Tensor:
+def _read(tensor: GGUFTensor, interleaved_heads: int) -> NDArray[np.float32]:
     values = tensor.float32()
-    return torch.from_numpy(_halves(values, interleaved_heads) if interleaved_heads else values)
+    return _halves(values, interleaved_heads) if interleaved_heads else values
 
 
 def _halves(rows: NDArray[Any], heads: int) -> NDArray[Any]:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+import numpy as np
+from numpy.typing import NDArray
 
 from pie.errors import ModelError
 
-from ..checkpoint import Checkpoint, Tensors
+from ..checkpoint import Checkpoint, Reader, Tensors
 from ..packed.matrix import Matrix
 from ..tokenizer_json import tokenizer_from_json
 from .families import FAMILIES, LAYER_NAMES, Family
 from .hf_chat import hf_chat
 from .hf_config import hf_config
 from .json_file import read_json
-from .safetensors_file import read_matrices
+from .safetensors_file import Stored, read_safetensors
 
 _WITH_IMAGES = {"gemma3": "gemma3_text"}
 """Model types that also take images, and that of their text models, which are what is loaded."""
@@ -65,30 +63,24 @@ def load_folder(folder: Path) -> Checkpoint:
     )
 
 
-def _readers(
-    folder: Path, family: Family
-) -> tuple[dict[str, Callable[[], torch.Tensor]], dict[str, Matrix]]:
+def _readers(folder: Path, family: Family) -> tuple[dict[str, Reader], dict[str, Matrix]]:
     """Readers and matrices by canonical name, over all safetensors files of the folder."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
         files = sorted({folder / name for name in read_json(index).get("weight_map", {}).values()})
     else:
         files = [folder / "model.safetensors"]
-    readers: dict[str, Callable[[], torch.Tensor]] = {}
+    readers: dict[str, Reader] = {}
     matrices: dict[str, Matrix] = {}
-    canonical = partial(_canonical, layer_names={**LAYER_NAMES, **family.names})
     for file in files:
-        try:
-            opened: Any = safe_open(file, framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{file}: cannot be read as safetensors: {error}") from None
-        for name in filter(_is_text, opened.keys()):
-            read = partial(opened.get_tensor, name)
-            if family.less_one and name.endswith("norm.weight"):
-                read = partial(_plus_one, read)
-            readers[canonical(name)] = read
-        found = read_matrices(file)
-        matrices |= {canonical(name): matrix for name, matrix in found.items() if _is_text(name)}
+        for name, stored in read_safetensors(file).items():
+            if not _is_text(name):
+                continue
+            canonical = _canonical(name, {**LAYER_NAMES, **family.names})
+            less_one = family.less_one and name.endswith("norm.weight")
+            readers[canonical] = partial(_plus_one, stored) if less_one else stored.float32
+            if matrix := stored.matrix():
+                matrices[canonical] = matrix
     return readers, matrices
 
 
@@ -98,8 +90,8 @@ def _is_text(name: str) -> bool:
     return not inner.startswith(_OTHER_PARTS) and not name.endswith(".rotary_emb.inv_freq")
 
 
-def _plus_one(read: Callable[[], torch.Tensor]) -> torch.Tensor:
-    return read().to(torch.float32) + 1.0
+def _plus_one(stored: Stored) -> NDArray[np.float32]:
+    return stored.float32() + np.float32(1)
 
 
 def _canonical(name: str, layer_names: dict[str, str]) -> str:

@@ -18,6 +18,17 @@ _INFINITE = np.uint16(0x7F80)
 _HALF_STEP_BF16 = 2.0**-9
 
 
+def widened(raw: NDArray[np.uint8], format: str) -> NDArray[np.float32]:
+    """F32, F16 or BF16 in contiguous bytes: a copy as float32, its last axis in values."""
+    match format:
+        case "F32":
+            return raw.view(np.float32).copy()
+        case "F16":
+            return raw.view(np.float16).astype(np.float32)
+        case _:
+            return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+
+
 def coded_q8(values: NDArray[np.float32]) -> Coded:
     """Quantise float32 [rows, groups, 32]; bit for bit ggml's quantize_row_q8_0_ref.
 

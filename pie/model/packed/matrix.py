@@ -14,7 +14,7 @@ from pie.kernels.cpu.layout import BLOCK, GROUP, Kind, Packed, block_bytes, pack
 from ..mapped import MappedFile
 from .arena import Arena
 from .blocks import FORMATS
-from .floats import coded_bf16, coded_q8
+from .floats import coded_bf16, coded_q8, widened
 from .place import Coded, place
 
 _SLICE_BYTES = 1 << 20
@@ -94,8 +94,8 @@ class Matrix:
         return coded_bf16(values) if self.kind(floats) is Kind.BF16 else coded_q8(values)
 
     def _values(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self.format == "BF16":
-            return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        if self.format in FLOATS:
+            return widened(rows, self.format)
         try:
             values: NDArray[np.float32] = dequantize(rows, GGMLQuantizationType[self.format])
         except NotImplementedError:
