@@ -45,6 +45,10 @@ class Process:
         )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process.poll() is None
 
@@ -94,13 +98,6 @@ class Process:
             if line.startswith(("{", "[")):
                 return json.loads(line)
         raise RuntimeError(self.fate())
-
-    def peak_rss(self) -> int:
-        """Bytes; of the process itself, while it runs."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-        raise RuntimeError("the system does not tell how much memory a process had")
 
 
 class Timed:

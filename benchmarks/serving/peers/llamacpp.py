@@ -14,6 +14,8 @@ from .server import Server
 
 BINARY = PEERS / "llama.cpp" / "build" / "bin" / "llama-server"
 _SLOTS = 32
+_SLOT_TOKENS = 1536
+"""The longest text of an agent has about half as many."""
 
 
 @attrs.define(eq=False)
@@ -30,7 +32,16 @@ class LlamaCpp(Server):
 
     def command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
         threads = str(self.setting.threads)
-        options = ["-t", threads, "-tb", threads, "-c", str(1024 * _SLOTS), "-np", str(_SLOTS)]
+        options = [
+            "-t",
+            threads,
+            "-tb",
+            threads,
+            "-c",
+            str(_SLOT_TOKENS * _SLOTS),
+            "-np",
+            str(_SLOTS),
+        ]
         options += ["-b", "2048", "-ub", "512", "--host", "127.0.0.1", "--port", str(port)]
         return [str(BINARY), "-m", str(self.setting.model), *options], {}
 

@@ -13,7 +13,7 @@ from benchmarks.serving.contenders import Row, Setting, Tokens
 from benchmarks.serving.endpoint import Endpoint
 from benchmarks.serving.processes import Process, Timed
 
-_START_SECONDS = 300.0
+_START_SECONDS = 600.0
 
 
 def free_port() -> int:

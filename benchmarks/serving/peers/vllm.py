@@ -52,6 +52,7 @@ class Vllm(Server):
             "VLLM_CPU_KVCACHE_SPACE": "2",
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, self.setting.cores)),
             "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_CACHE_ROOT": str(FOLDER / "cache"),
             "HF_HUB_OFFLINE": "1",
         }
 
