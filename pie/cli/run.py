@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import attrs
 
@@ -16,7 +15,7 @@ from pie.engine import ThreadedModel, open_engine
 from pie.errors import ModelError, UsageError
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
-from pie.model import load
+from pie.model import DType, load
 from pie.model.store import pull, resolve
 from pie.offload import in_thread
 from pie.programs import WasmProgram
@@ -37,7 +36,7 @@ class Options:
     target: str
     arguments: tuple[str, ...]
     model: str
-    dtype: Literal["float32", "auto"]
+    dtype: DType
     seed: int | None
     sends: tuple[str, ...]
     json: bool

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import attrs
 import trio
@@ -23,7 +22,7 @@ from pie.engine import ThreadedModel
 from pie.errors import UsageError
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
-from pie.model import load
+from pie.model import DType, load
 from pie.offload import in_thread
 from pie.server.authentication import Authentication
 from pie.server.config import Auth
@@ -48,7 +47,7 @@ class Options:
     host: str | None
     port: int | None
     models: tuple[str, ...]
-    dtype: Literal["float32", "auto"] | None
+    dtype: DType | None
     log_json: bool
     verbose: bool
 

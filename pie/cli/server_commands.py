@@ -13,6 +13,7 @@ from .home import open_home
 
 class DType(StrEnum):
     FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
     AUTO = "auto"
 
 

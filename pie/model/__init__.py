@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pie.batch import ModelRunner
+
+DType: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 def load(
     path: str | Path,
     *,
-    dtype: Literal["float32", "auto"] = "auto",
+    dtype: DType = "auto",
     pages: int | None = None,
     embedding_slots: int = 128,
     adapter_slots: int = 8,
@@ -21,11 +23,13 @@ def load(
 ) -> ModelRunner:
     """Load a GGUF file or a Hugging Face folder and make it ready to run.
 
-    `float32` is the bit-invariant reference; `auto` is the fastest path for this machine.
+    `float32` is the bit-invariant reference; `auto` is the fastest path for this machine, which
+    keeps quantised weights as they are and makes 8 bits of others; `bfloat16` is the same path
+    with weights in bfloat16, for files that have none quantised.
     An adapter slot takes memory once it holds something; with 0 the model takes no adapters.
-    `pages` None means room for 65,536 tokens, or less in little memory. `threads` None leaves
-    torch's number; it holds for the whole process and must not change while bits matter. `name`
-    None is the model's own.
+    `pages` None means room for 65,536 tokens, or less in little memory. `threads` None means
+    one for each processor, or torch's number; torch's holds for the whole process and must not
+    change while bits matter. `name` None is the model's own.
     Raises ModelError, in one line, for what cannot be read.
     """
     from .loading import load_runner

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import attrs
 import torch
 
 from pie.batch import ModelInfo, ModelRunner
 from pie.errors import ModelError, UsageError
+from pie.kernels.cpu.layout import Kind
 
+from . import DType
 from .adapter import LoraSupport
 from .checkpoint import Checkpoint
 from .config import PAGE_SIZE, LlamaConfig
@@ -20,9 +24,12 @@ from .fingerprint import fingerprint
 from .llama import Llama
 from .loaders.gguf import load_gguf
 from .loaders.safetensors import load_folder
+from .packed.choice import obstacle_of_machine, obstacle_of_model
+from .packed.matrix import NotPackable
 from .runner import TorchRunner
 
-DType = Literal["float32", "auto"]
+logger = logging.getLogger(__name__)
+
 
 _DEFAULT_TOKENS = 1 << 16
 _MEMORY_SHARE = 4
@@ -59,32 +66,68 @@ def load_runner(
     name: str | None = None,
 ) -> ModelRunner:
     """Load what `path` names; see `pie.model.load`."""
-    if dtype not in ("float32", "auto"):
-        raise UsageError(f"dtype {dtype!r} is unknown; use float32 or auto")
+    if dtype not in get_args(DType):
+        raise UsageError(f"dtype {dtype!r} is unknown; use {', '.join(get_args(DType))}")
     if adapter_slots < 0 or max_adapter_rank < 1:
         raise UsageError(
             f"{adapter_slots} adapter slots of rank up to {max_adapter_rank}: "
             "slots start at 0, ranks at 1"
         )
+    checkpoint = read_checkpoint(path)
+    config = checkpoint.config
+    support = LoraSupport(config, adapter_slots, max_adapter_rank)
+    floats = Kind.BF16 if dtype == "bfloat16" else Kind.Q8
+    packed = dtype != "float32" and _can_be_packed(checkpoint, floats)
+    info = ModelInfo(
+        name=name or checkpoint.name,
+        tokenizer=checkpoint.tokenizer,
+        vocabulary=config.vocabulary,
+        context_length=config.context_length,
+        page_size=PAGE_SIZE,
+        pages=default_pages(config) if pages is None else pages,
+        embedding_slots=embedding_slots,
+        fingerprint=partial(fingerprint, path, f"float32, {PAGE_SIZE} slots a page"),
+        description=checkpoint.description,
+        prompt_template=checkpoint.prompt_template,
+        stop_tokens=checkpoint.stop_tokens,
+    )
+    if adapter_slots:
+        info = attrs.evolve(info, adapters=support, traits=(*info.traits, "adapter"))
+    if packed:
+        fingerprint_of = partial(fingerprint, path)
+        return _packed_runner(fingerprint_of, checkpoint, info, support, threads, floats)
     if threads is not None:
         torch.set_num_threads(threads)
-    checkpoint = read_checkpoint(path)
     with torch.inference_mode():
-        model = Llama.build(checkpoint.config, checkpoint.tensors)
-        support = LoraSupport(checkpoint.config, adapter_slots, max_adapter_rank)
-        info = ModelInfo(
-            name=name or checkpoint.name,
-            tokenizer=checkpoint.tokenizer,
-            vocabulary=checkpoint.config.vocabulary,
-            context_length=checkpoint.config.context_length,
-            page_size=PAGE_SIZE,
-            pages=default_pages(checkpoint.config) if pages is None else pages,
-            embedding_slots=embedding_slots,
-            fingerprint=partial(fingerprint, path, f"float32, {PAGE_SIZE} slots a page"),
-            description=checkpoint.description,
-            prompt_template=checkpoint.prompt_template,
-            stop_tokens=checkpoint.stop_tokens,
-        )
-        if adapter_slots:
-            info = attrs.evolve(info, adapters=support, traits=(*info.traits, "adapter"))
+        model = Llama.build(config, checkpoint.tensors)
         return TorchRunner.build(model, info, support)
+
+
+def _can_be_packed(checkpoint: Checkpoint, floats: Kind) -> bool:
+    """Whether the fast path is open to a model; says in the log why not."""
+    reason = obstacle_of_machine() or obstacle_of_model(checkpoint.config)
+    if reason is None:
+        try:
+            checkpoint.tensors.arena(floats)
+        except NotPackable as error:
+            reason = str(error)
+    if reason is not None:
+        logger.warning("model %s runs in float32, slowly: %s", checkpoint.name, reason)
+    return reason is None
+
+
+def _packed_runner(
+    fingerprint_of: Callable[[str], str],
+    checkpoint: Checkpoint,
+    info: ModelInfo,
+    support: LoraSupport,
+    threads: int | None,
+    floats: Kind,
+) -> ModelRunner:
+    from .packed.model import PackedModel
+    from .packed.runner import PackedRunner, page_form
+
+    model = PackedModel.build(checkpoint.config, checkpoint.tensors, floats)
+    form = f"{page_form()}, {floats.name} for floats"
+    info = attrs.evolve(info, fingerprint=partial(fingerprint_of, form))
+    return PackedRunner(model, info, support, threads)

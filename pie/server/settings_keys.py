@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from types import NoneType
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import attrs
 
 from pie.actors.dispatch import POLICIES
 from pie.config import EngineConfig, Limits, Scheduling
+from pie.model import DType
 
 from .config import Quotas, ServerConfig
 from .protocol import MAX_TEXT
@@ -44,8 +45,8 @@ class ModelSettings:
     name: str
     """A known name (`pie model list`), hf:OWNER/NAME, or a GGUF file or a folder: what has a slash
     or ends with .gguf is a path."""
-    dtype: Literal["auto", "float32"] = "auto"
-    """float32 is the bit-exact reference, auto the fastest."""
+    dtype: DType = "auto"
+    """float32 is the bit-exact reference, auto the fastest, bfloat16 fast with weights in it."""
     pages: int | None = None
     """KV pages. None: for 65,536 tokens, or what fits a quarter of the memory if that is less."""
     alias: str | None = None

@@ -39,7 +39,7 @@ def one_line(ran: Ran, code: int) -> str:
         ("model pull", "Missing argument 'NAME'."),
         ("run x --prompt hi", "No such option: --prompt Options of an inferlet come after `--`."),
         ("run x --seed high", "'--seed'"),
-        ("run x --dtype float16", "'float16' is not one of 'float32', 'auto'"),
+        ("run x --dtype float16", "'float16' is not one of 'float32', 'bfloat16', 'auto'"),
         ("run nothing", "no inferlet 'nothing'; the library has"),
         ("run ./nothing", "./nothing: no such file or folder"),
         ("run nothing.wasm", "nothing.wasm: no such file or folder"),

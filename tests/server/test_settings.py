@@ -292,7 +292,7 @@ def test_paths_are_from_the_folder_of_the_file(
         ),
         (
             '[[model]]\nname = "a"\ndtype = "int4"',
-            '[[model]] dtype = "int4": it must be one of "auto", "float32"',
+            '[[model]] dtype = "int4": it must be one of "auto", "float32", "bfloat16"',
         ),
         (
             '[[model]]\nname = "a"\nalias = "b"',

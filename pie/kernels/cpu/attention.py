@@ -12,6 +12,7 @@ from .attention_emit import ENTRY, FIRST, PARTIAL, SEGMENT
 from .jit import compiled
 from .memory import read64, write64
 from .segment import PARTIALS, compute_segment, divide, enter_query, join
+from .stage import staged
 from .weights import HEADER, QUERIES
 
 
@@ -32,7 +33,7 @@ def segments(limit: int) -> int:
     return (limit + 16 * SEGMENT - 1) // (16 * SEGMENT)
 
 
-@compiled
+@staged
 def attend_rows(
     queries: int,
     out: int,
@@ -93,7 +94,7 @@ def attend_rows(
                 first_row, first_head = first_row + 1, 0
 
 
-@compiled
+@staged
 def attend_segment(
     queries: int,
     partials: int,
@@ -124,7 +125,7 @@ def attend_segment(
         compute_segment(count, dim, table, base, page_bytes, soft_cap, segment, scratch)
 
 
-@compiled
+@staged
 def combine(partials: int, out: int, group: int, dim: int, limit: int) -> None:
     """Combine what `attend_segment` wrote for all segments of a row into float32[group][dim].
 

@@ -21,6 +21,7 @@ from .select import (
     scale_of,
     select,
 )
+from .stage import staged
 
 
 @compiled
@@ -78,34 +79,6 @@ def _filtered(
 
 
 @compiled
-def draw(
-    logits: Any,
-    vocabulary: Any,
-    temperature: Any,
-    top_k: Any,
-    top_p: Any,
-    min_p: Any,
-    uniform: Any,
-    scratch: Any,
-) -> Any:
-    """A token of a row, by the number `uniform` in [0, 1) (S1, S3); 0 if it is not finite."""
-    if not finite(logits, vocabulary):
-        return 0
-    token = best(logits, vocabulary)
-    if temperature == 0 or top_p <= 0 or min_p > 1 or top_k == 1:
-        return token
-    peak, scale = get(logits + 4 * token), scale_of(temperature)
-    blocks = scratch + BLOCKS
-    space = blocks + 8 * -(-vocabulary // CHUNK)
-    floor, last = _filtered(logits, vocabulary, peak, scale, top_k, top_p, scratch, space)
-    if min_p > 0:
-        least = _min_p_floor(peak, temperature, min_p)
-        if least > floor:
-            floor, last = least, vocabulary
-    return _drawn(logits, vocabulary, peak, scale, floor, last, uniform, token, scratch)
-
-
-@compiled
 def _drawn(
     logits: Any,
     vocabulary: Any,
@@ -144,3 +117,32 @@ def _drawn(
             break
         running = following
     return token
+
+
+@staged
+def draw(
+    logits: int,
+    vocabulary: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    uniform: float,
+    scratch: int,
+) -> int:
+    """A token of a row, by the number `uniform` in [0, 1) (S1, S3); 0 if it is not finite."""
+    if not finite(logits, vocabulary):
+        return 0
+    token = best(logits, vocabulary)
+    if temperature == 0 or top_p <= 0 or min_p > 1 or top_k == 1:
+        return int(token)
+    peak, scale = get(logits + 4 * token), scale_of(temperature)
+    blocks = scratch + BLOCKS
+    space = blocks + 8 * -(-vocabulary // CHUNK)
+    floor, last = _filtered(logits, vocabulary, peak, scale, top_k, top_p, scratch, space)
+    if min_p > 0:
+        least = _min_p_floor(peak, temperature, min_p)
+        if least > floor:
+            floor, last = least, vocabulary
+    picked = _drawn(logits, vocabulary, peak, scale, floor, last, uniform, token, scratch)
+    return int(picked)

@@ -26,6 +26,7 @@ from .sampling_ops import (
 )
 from .select import BLOCKS, CHUNK, HIGHEST, LOWEST, last_of, scale_of, select
 from .sort import sort
+from .stage import staged
 
 
 @compiled
@@ -51,14 +52,35 @@ def _gather(logits: Any, vocabulary: Any, floor: Any, last: Any, out: Any) -> in
 
 
 @compiled
-def rank(
+def _to_probabilities(
     logits: Any,
     vocabulary: Any,
+    peak: Any,
     temperature: Any,
-    k: Any,
-    ids_out: Any,
-    probabilities_out: Any,
+    values: Any,
+    count: Any,
     scratch: Any,
+) -> None:
+    """Logits in `values` [count], the largest first, become probabilities over `logits`."""
+    if temperature == 0:
+        for i in range(count):
+            put(values + 4 * i, np.float32(1.0 if i == 0 else 0.0))
+        return
+    scale = scale_of(temperature)
+    total = mass(logits, 0, vocabulary, peak, scale, LOWEST, vocabulary, scratch)
+    weigh(values, 0, count, peak, scale, LOWEST, count, values)
+    multiply(values, count, 1.0 / total)
+
+
+@staged
+def rank(
+    logits: int,
+    vocabulary: int,
+    temperature: float,
+    k: int,
+    ids_out: int,
+    probabilities_out: int,
+    scratch: int,
 ) -> int:
     """The min(k, vocabulary) most probable tokens of a row, in order (S2); their number.
 
@@ -82,24 +104,3 @@ def rank(
         put(probabilities_out + 4 * i, value(HIGHEST - ((item >> 32) & 0xFFFFFFFF)))
     _to_probabilities(logits, vocabulary, peak, temperature, probabilities_out, count, scratch)
     return count
-
-
-@compiled
-def _to_probabilities(
-    logits: Any,
-    vocabulary: Any,
-    peak: Any,
-    temperature: Any,
-    values: Any,
-    count: Any,
-    scratch: Any,
-) -> None:
-    """Logits in `values` [count], the largest first, become probabilities over `logits`."""
-    if temperature == 0:
-        for i in range(count):
-            put(values + 4 * i, np.float32(1.0 if i == 0 else 0.0))
-        return
-    scale = scale_of(temperature)
-    total = mass(logits, 0, vocabulary, peak, scale, LOWEST, vocabulary, scratch)
-    weigh(values, 0, count, peak, scale, LOWEST, count, values)
-    multiply(values, count, 1.0 / total)

@@ -7,13 +7,11 @@ float32, so a draw may differ where its number is within 1e-5 of the border betw
 
 from __future__ import annotations
 
-from typing import Any
-
 from .drawing import draw as draw
-from .jit import compiled
 from .ranking import rank as rank
 from .sampling_ops import cap_and_check, finite
 from .select import BLOCKS, CHUNK
+from .stage import staged
 
 
 def scratch_bytes(vocabulary: int) -> int:
@@ -22,9 +20,9 @@ def scratch_bytes(vocabulary: int) -> int:
     return BLOCKS + -(-(8 * blocks + 16 * vocabulary) // 64) * 64
 
 
-@compiled
-def examine(logits: Any, vocabulary: Any, cap: Any) -> bool:
-    """Whether all are finite, after `cap` * tanh(logit / cap) was put in place if `cap` > 0."""
+@staged
+def examine(logits: int, vocabulary: int, cap: float) -> int:
+    """1 if all are finite, else 0; with `cap` > 0, cap * tanh(logit / cap) is put in place."""
     if cap > 0:
-        return bool(cap_and_check(logits, vocabulary, cap))
-    return bool(finite(logits, vocabulary))
+        return int(cap_and_check(logits, vocabulary, cap))
+    return int(finite(logits, vocabulary))

@@ -23,6 +23,7 @@ from .library import load
 from .memory import read16, read32, read64, write16, write64
 from .partials import finish, merge
 from .rope import LOG2_E
+from .stage import staged
 from .weights import QUERIES
 
 _ADDRESSES = QUERIES * ENTRY
@@ -132,7 +133,7 @@ def _mix_pages(count: int, scratch: int, pages: int, dim: int) -> None:
         _mix1(addresses, pages, scratch, weights, dim)
 
 
-@compiled
+@staged
 def compute_segment(
     count: int,
     dim: int,

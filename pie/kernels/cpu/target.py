@@ -91,3 +91,11 @@ def detect() -> Target | None:
         return None
     fitting = (t for t in TARGETS if t.dot != "portable" and t.runs_on(features, machine))
     return next(fitting, None)
+
+
+def require() -> Target:
+    """`detect`, for the modules that exist only where it finds one."""
+    target = detect()
+    if target is None:
+        raise UsageError("this machine has no target that packed kernels are written for")
+    return target

@@ -1,0 +1,359 @@
+"""The parts of a layer, each run by all threads at once.
+
+Work is cut into items that threads claim one by one from a counter of the phase, so that a
+processor that is disturbed takes fewer. No item writes what another item of its phase reads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .attention import attend_rows, attend_segment, combine, partial_bytes, segments
+from .jit import compiled
+from .layout import BLOCK, GROUP, GROUP_BYTES, Kind
+from .lora import lora_add, lora_down
+from .matmul import gemm
+from .pages import store_key, store_value
+from .plan import (
+    floats_at,
+    ints_at,
+    layers_at,
+    longs_at,
+    plan_at,
+    ropes_at,
+    tasks_at,
+    uses_at,
+)
+from .rope import head_norm, rope_factors, store_query
+from .rows import embed, gate_quantise, norm, norm_quantise, quantise
+from .stage import staged
+from .threads import atomic_add
+
+ROWS = 32
+"""Rows of an item: their activations and results stay in the nearest caches."""
+
+COLUMN_BLOCKS = 2
+"""Blocks of outputs of an item of `product`."""
+
+LINE = 64
+"""Bytes between two counters."""
+
+_BYTES = (GROUP_BYTES[Kind.Q4], GROUP_BYTES[Kind.Q8], GROUP_BYTES[Kind.Q8M], GROUP_BYTES[Kind.BF16])
+
+
+@compiled
+def claim(p: Any, phase: int) -> int:
+    """The next item of a phase."""
+    return int(atomic_add(p.counters + phase * LINE, 1))
+
+
+@compiled
+def block_size(kind: int, inputs: int) -> int:
+    """Bytes of a block of 16 outputs."""
+    if kind == 0:
+        return inputs // GROUP * _BYTES[0]
+    if kind == 1:
+        return inputs // GROUP * _BYTES[1]
+    if kind == 2:
+        return inputs // GROUP * _BYTES[2]
+    return inputs // GROUP * _BYTES[3]
+
+
+@staged
+def read_inputs(thread: int, plan: int) -> None:
+    """The rows' inputs into `x`, and their rotary factors."""
+    p = plan_at(plan, 1)[0]
+    tokens, inputs = ints_at(p.tokens, p.rows), longs_at(p.inputs, p.rows)
+    positions = ints_at(p.positions, p.rows)
+    ropes = ropes_at(p.rope_records, p.ropes)
+    width = p.head_dim * 4
+    for r in range(thread, p.rows, p.threads):
+        x = p.x + r * p.hidden * 4
+        if inputs[r] == 0:
+            embed(p.embedding_kind, p.embedding, p.hidden, tokens[r], x, p.embedding_scale)
+        else:
+            source, target = floats_at(inputs[r], p.hidden), floats_at(x, p.hidden)
+            for i in range(p.hidden):
+                target[i] = source[i]
+        for kind in range(p.ropes):
+            out = p.factors + (r * p.ropes + kind) * width
+            rope = ropes[kind]
+            rope_factors(positions[r], rope.frequencies, p.head_dim // 2, rope.amplitude, out)
+
+
+@staged
+def normalise(thread: int, plan: int, weight: int) -> None:
+    """`xq` of `x`: normalised by `weight`, or (0) as it is."""
+    p = plan_at(plan, 1)[0]
+    for r in range(thread, p.rows, p.threads):
+        x, row = p.x + r * p.hidden * 4, p.xq + r * p.hidden_row
+        if weight == 0:
+            quantise(p.form, x, row, p.hidden, 0, p.hidden // GROUP)
+        else:
+            norm_quantise(p.form, x, weight, row, p.hidden, p.epsilon)
+
+
+@staged
+def add_normalised(thread: int, plan: int, weight: int) -> None:
+    """`x` += `y` normalised by `weight`."""
+    p = plan_at(plan, 1)[0]
+    for r in range(thread, p.rows, p.threads):
+        y = p.y + r * p.hidden * 4
+        norm(y, weight, y, p.hidden, p.epsilon)
+        source, target = floats_at(y, p.hidden), floats_at(p.x + r * p.hidden * 4, p.hidden)
+        for i in range(p.hidden):
+            target[i] += source[i]
+
+
+@staged
+def narrow(thread: int, plan: int, index: int) -> None:
+    """The inner products of the rows that use an adapter, into `lora`."""
+    p = plan_at(plan, 1)[0]
+    layer = layers_at(p.layer_records, p.layers)[index]
+    row_uses = ints_at(p.row_uses, p.rows)
+    uses = uses_at(p.uses, p.use_count * p.layers)
+    for r in range(thread, p.rows, p.threads):
+        if row_uses[r] < 0:
+            continue
+        use = uses[row_uses[r] * p.layers + index]
+        if use.ranks == 0:
+            continue
+        x, scratch = p.x + r * p.hidden * 4, p.scratch + thread * p.scratch_bytes
+        if layer.attention_norm != 0:
+            norm(x, layer.attention_norm, scratch, p.hidden, p.epsilon)
+            x = scratch
+        lora_down(x, use.down, use.ranks, p.hidden, p.lora + r * p.rank_stride * 4)
+
+
+@compiled
+def adapt_head(p: Any, index: int, row: int, head: int, out: int) -> None:
+    """Add what the row's adapter makes of its input to one head."""
+    number = ints_at(p.row_uses, p.rows)[row]
+    if number < 0:
+        return
+    use = uses_at(p.uses, p.use_count * p.layers)[number * p.layers + index]
+    if use.ranks > 0:
+        inner = p.lora + row * p.rank_stride * 4
+        lora_add(inner, use.up, use.ranks, head * p.head_dim, p.head_dim, out)
+
+
+@compiled
+def store_head(p: Any, index: int, layer: Any, head: int, own: int, row: int, values: int) -> None:
+    """A head of a row to where attention finds it."""
+    factors = 0
+    if layer.rope >= 0:
+        factors = p.factors + (row * p.ropes + layer.rope) * p.head_dim * 4
+    if head < p.heads:
+        if layer.q_norm != 0:
+            head_norm(values, layer.q_norm, values, p.head_dim, p.epsilon)
+        out = p.queries + (row * p.heads + own) * p.query_bytes
+        store_query(values, factors, out, p.head_dim, p.query_scale)
+        return
+    page = p.pages + ints_at(p.row_pages, p.rows)[row] * p.page_bytes
+    page += (index * p.kv_heads + own) * p.head_bytes
+    slot = ints_at(p.row_slots, p.rows)[row]
+    if head >= p.heads + p.kv_heads:
+        store_value(values, page, slot, p.head_dim)
+        return
+    if layer.k_norm != 0:
+        head_norm(values, layer.k_norm, values, p.head_dim, p.epsilon)
+    store_key(values, factors, page, slot, p.head_dim)
+
+
+@compiled
+def project_head(
+    thread: int, p: Any, index: int, layer: Any, head: int, first: int, rows: int
+) -> None:
+    out, stride = p.scratch + thread * p.scratch_bytes, p.head_dim * 4
+    if head < p.heads:
+        own, weights, kind, bias = head, layer.q, layer.q_kind, layer.q_bias
+    elif head < p.heads + p.kv_heads:
+        own, weights, kind, bias = head - p.heads, layer.k, layer.k_kind, layer.k_bias
+    else:
+        own = head - p.heads - p.kv_heads
+        weights, kind, bias = layer.v, layer.v_kind, layer.v_bias
+    blocks = p.head_dim // BLOCK
+    weights += own * blocks * block_size(kind, p.hidden)
+    x = p.xq + first * p.hidden_row
+    gemm(kind, weights, blocks, x, p.hidden, rows, out, stride, 0)
+    for i in range(rows):
+        if bias != 0:
+            values, added = floats_at(out + i * stride, p.head_dim), floats_at(bias, stride)
+            for j in range(p.head_dim):
+                values[j] += added[own * p.head_dim + j]
+        if p.use_count > 0:
+            adapt_head(p, index, first + i, head, out + i * stride)
+        store_head(p, index, layer, head, own, first + i, out + i * stride)
+
+
+@staged
+def project(thread: int, plan: int, index: int, phase: int) -> None:
+    """q, k and v: an item is one head of up to ROWS rows, rotated and stored on the spot."""
+    p = plan_at(plan, 1)[0]
+    layer = layers_at(p.layer_records, p.layers)[index]
+    heads = p.heads + 2 * p.kv_heads
+    parts = -(-p.rows // ROWS)
+    while True:
+        item = claim(p, phase)
+        if item >= heads * parts:
+            break
+        head, first = item // parts, item % parts * ROWS
+        project_head(thread, p, index, layer, head, first, min(ROWS, p.rows - first))
+
+
+@compiled
+def finish_heads(p: Any, row: int, own: int, group: int) -> None:
+    """Quantise what the query heads of one KV head have seen."""
+    inputs = p.heads * p.head_dim
+    width = group * p.head_dim
+    seen, out = p.attended + (row * inputs + own * width) * 4, p.xq + row * p.attended_row
+    quantise(p.form, seen, out, inputs, own * width // GROUP, width // GROUP)
+
+
+@staged
+def attend(thread: int, plan: int, index: int, phase: int) -> None:
+    """An item is one KV head of a task; the result is quantised at once."""
+    p = plan_at(plan, 1)[0]
+    layer = layers_at(p.layer_records, p.layers)[index]
+    tasks = tasks_at(p.tasks, p.task_count)
+    group, scratch = p.heads // p.kv_heads, p.scratch + thread * p.scratch_bytes
+    query, width = p.query_bytes, p.head_dim * 4
+    while True:
+        item = claim(p, phase)
+        if item >= p.task_count * p.kv_heads:
+            break
+        task, own = tasks[item // p.kv_heads], item % p.kv_heads
+        place = task.first_row * p.heads + own * group
+        attend_rows(
+            p.queries + place * query,
+            p.attended + place * width,
+            task.rows,
+            p.heads,
+            group,
+            p.head_dim,
+            task.limit,
+            layer.window,
+            p.masks + 8 * task.first_row,
+            task.pages,
+            p.pages + (index * p.kv_heads + own) * p.head_bytes,
+            p.page_bytes,
+            p.attention_cap,
+            scratch,
+        )
+        for row in range(task.first_row, task.first_row + task.rows):
+            finish_heads(p, row, own, group)
+
+
+@staged
+def attend_parts(thread: int, plan: int, index: int, phase: int) -> None:
+    """Long rows: an item is one segment of one KV head of a task of one row."""
+    p = plan_at(plan, 1)[0]
+    layer = layers_at(p.layer_records, p.layers)[index]
+    tasks = tasks_at(p.tasks, p.task_count)
+    masks = longs_at(p.masks, p.rows)
+    group, scratch = p.heads // p.kv_heads, p.scratch + thread * p.scratch_bytes
+    while True:
+        item = claim(p, phase)
+        if item >= p.task_count * p.kv_heads * p.split:
+            break
+        segment, rest = item % p.split, item // p.split
+        task, own = tasks[rest // p.kv_heads], rest % p.kv_heads
+        if segment >= segments(task.limit):
+            continue
+        place = task.first_row * p.heads + own * group
+        attend_segment(
+            p.queries + place * p.query_bytes,
+            p.partials + place * p.split * partial_bytes(p.head_dim),
+            group,
+            p.head_dim,
+            task.limit,
+            layer.window,
+            masks[task.first_row],
+            task.pages,
+            p.pages + (index * p.kv_heads + own) * p.head_bytes,
+            p.page_bytes,
+            p.attention_cap,
+            segment,
+            scratch,
+        )
+
+
+@staged
+def attend_joined(thread: int, plan: int, phase: int) -> None:
+    """Join the segments of `attend_parts`: an item is one KV head of a task."""
+    p = plan_at(plan, 1)[0]
+    tasks, group = tasks_at(p.tasks, p.task_count), p.heads // p.kv_heads
+    while True:
+        item = claim(p, phase)
+        if item >= p.task_count * p.kv_heads:
+            break
+        task, own = tasks[item // p.kv_heads], item % p.kv_heads
+        place = task.first_row * p.heads + own * group
+        partials = p.partials + place * p.split * partial_bytes(p.head_dim)
+        out = p.attended + place * p.head_dim * 4
+        combine(partials, out, group, p.head_dim, task.limit)
+        finish_heads(p, task.first_row, own, group)
+
+
+@staged
+def product(
+    thread: int,
+    plan: int,
+    phase: int,
+    matrix: int,
+    kind: int,
+    inputs: int,
+    rows_in: int,
+    stride: int,
+    out: int,
+    add: int,
+) -> None:
+    """A matrix of `hidden` outputs on all rows: an item is some blocks on up to ROWS rows.
+
+    `rows_in` has rows of `inputs`, `stride` bytes apart.
+    """
+    p = plan_at(plan, 1)[0]
+    blocks, width = p.hidden // BLOCK, p.hidden * 4
+    parts = -(-p.rows // ROWS)
+    size = block_size(kind, inputs)
+    columns = -(-blocks // COLUMN_BLOCKS)
+    while True:
+        item = claim(p, phase)
+        if item >= parts * columns:
+            break
+        first, block = item // columns * ROWS, item % columns * COLUMN_BLOCKS
+        gemm(
+            kind,
+            matrix + block * size,
+            min(COLUMN_BLOCKS, blocks - block),
+            rows_in + first * stride,
+            inputs,
+            min(ROWS, p.rows - first),
+            out + first * width + block * BLOCK * 4,
+            width,
+            add,
+        )
+
+
+@staged
+def feed(thread: int, plan: int, index: int, phase: int) -> None:
+    """Gate, up and their product into `fq`: an item is 32 columns of up to ROWS rows."""
+    p = plan_at(plan, 1)[0]
+    layer = layers_at(p.layer_records, p.layers)[index]
+    parts, columns = -(-p.rows // ROWS), p.ffn // GROUP
+    stride, out = p.ffn_row, p.scratch + thread * p.scratch_bytes
+    gate_size, up_size = block_size(layer.gate_kind, p.hidden), block_size(layer.up_kind, p.hidden)
+    up_out = out + ROWS * GROUP * 4
+    while True:
+        item = claim(p, phase)
+        if item >= parts * columns:
+            break
+        column, first = item // parts, item % parts * ROWS
+        rows = min(ROWS, p.rows - first)
+        x = p.xq + first * p.hidden_row
+        gate, up = layer.gate + 2 * column * gate_size, layer.up + 2 * column * up_size
+        gemm(layer.gate_kind, gate, 2, x, p.hidden, rows, out, GROUP * 4, 0)
+        gemm(layer.up_kind, up, 2, x, p.hidden, rows, up_out, GROUP * 4, 0)
+        for i in range(rows):
+            at, row = i * GROUP * 4, p.fq + (first + i) * stride
+            gate_quantise(p.form, p.activation, out + at, up_out + at, row, p.ffn, column)

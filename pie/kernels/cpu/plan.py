@@ -1,0 +1,102 @@
+"""What a step reads: records of numbers and addresses, shared by all threads.
+
+Fields of 64 bits are counts, addresses (0: there is none) and switches. Whoever fills them in
+checks every bound: compiled code checks nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.core import types
+
+from .emit import I8, Emit, Value, kernel
+from .jit import compiled
+from .target import require
+
+MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
+
+
+def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
+    fields = [(name, np.int64) for name in integers.split()]
+    return np.dtype(fields + [(name, np.float64) for name in floats.split()])
+
+
+PLAN = _record(
+    # The model.
+    """layers hidden heads kv_heads head_dim ffn vocabulary form activation
+    hidden_row attended_row ffn_row
+    layer_records ropes rope_records embedding embedding_kind head head_kind final_norm
+    """
+    # Memory that lives as long as the runner.
+    """sync threads counters pages page_bytes head_bytes query_bytes scratch scratch_bytes """
+    # This step's rows and passes.
+    """met rows tokens positions inputs row_pages row_slots factors
+    x xq queries attended fq y tasks task_count masks split partials """
+    # Adapters.
+    """uses use_count row_uses lora rank_stride """
+    # Outputs: the hidden states kept, then the logits in chunks.
+    """stored_rows stored_targets stored wanted_rows wanted chunk hq logits requests starts
+    outputs finite tokens_out ids_out probabilities_out""",
+    "epsilon embedding_scale final_cap attention_cap query_scale",
+)
+"""A step. Arrays by address: `tokens`, `positions` int32 [rows]; `inputs` int64 [rows] (address of
+a row's float32 input, or 0: its token); `row_pages`, `row_slots` int32 [rows] (where the row's K
+and V go); `masks` int64 [rows] (address of a row's visible slots, a uint16 per page, or 0); `x`
+float32 [rows, hidden]; `xq`, `fq`, `hq` activation rows, whose bytes are
+`hidden_row`, `attended_row`, `ffn_row`; the rest is said where
+it is used."""
+
+LAYER = _record(
+    """attention_norm attention_post_norm ffn_norm ffn_post_norm q_norm k_norm
+    q_bias k_bias v_bias rope window """
+    + " ".join(f"{name} {name}_kind" for name in MATRICES)
+)
+"""A layer: addresses of norms and biases (float32), `rope` (number, or -1: none), `window` (slots,
+0: all), and each matrix's address and `layout.Kind`."""
+
+ROPE = _record("frequencies", "amplitude")
+"""Inverse frequencies, float32 [head_dim / 2]."""
+
+TASK = _record("first_row rows pages limit")
+"""Neighbouring rows of one pass: `pages` is the address of its physical pages (int32), and row
+first_row + i sees slots below limit + i."""
+
+USE = _record("down up ranks")
+"""What an adapter adds to one layer (0 ranks: nothing): float32 [ranks, hidden] and [q, k and v
+rows, ranks]."""
+
+REQUEST = _record("kind top_k place", "temperature top_p min_p uniform")
+"""An output of a wanted row: kind 0 is a token, at `tokens_out[place]`; 1 is a distribution of
+top_k entries, from `place` on in `ids_out` and `probabilities_out`."""
+
+
+def _pointer(e: Emit, address: Value) -> Value:
+    return e.b.inttoptr(address, I8.as_pointer())
+
+
+_as_pointer = kernel(require(), _pointer, types.voidptr)
+
+
+def _reader(dtype: Any) -> Any:
+    """A compiled function that sees `count` values of `dtype` at an address as an array."""
+
+    @compiled
+    def view(address: int, count: int) -> Any:
+        return carray(_as_pointer(address), (count,), dtype)
+
+    return view
+
+
+plan_at = _reader(PLAN)
+layers_at = _reader(LAYER)
+ropes_at = _reader(ROPE)
+tasks_at = _reader(TASK)
+uses_at = _reader(USE)
+requests_at = _reader(REQUEST)
+floats_at = _reader(np.float32)
+ints_at = _reader(np.int32)
+longs_at = _reader(np.int64)
+bytes_at = _reader(np.uint8)

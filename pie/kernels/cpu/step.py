@@ -1,0 +1,112 @@
+"""One forward pass as one function that all threads run; seven barriers a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .jit import compiled
+from .outputs import answer, gather, keep, project_vocabulary
+from .phases import (
+    add_normalised,
+    attend,
+    attend_joined,
+    attend_parts,
+    feed,
+    narrow,
+    normalise,
+    product,
+    project,
+    read_inputs,
+)
+from .plan import layers_at, plan_at
+from .stage import staged
+from .threads import await_work, meet
+
+PHASES = 6
+"""Counters that a layer uses: for project, attend, two products, feed and joining."""
+
+
+@compiled
+def arrive(p: Any, met: int) -> int:
+    """Wait for all threads; how many arrivals there have been then."""
+    met += p.threads
+    meet(p.sync, met)
+    return met
+
+
+@compiled
+def begin_layer(thread: int, plan: int, index: int) -> None:
+    """Normalise the input of a layer, which the same thread has written or added to."""
+    p = plan_at(plan, 1)[0]
+    if p.use_count > 0:
+        narrow(thread, plan, index)
+    normalise(thread, plan, layers_at(p.layer_records, p.layers)[index].attention_norm)
+
+
+@compiled
+def finish(thread: int, plan: int, met: int) -> None:
+    """The outputs: the logits of `chunk` wanted rows at a time."""
+    p = plan_at(plan, 1)[0]
+    phase = p.layers * PHASES
+    keep(thread, plan)
+    gather(thread, plan)
+    met = arrive(p, met)
+    for first in range(0, p.wanted, p.chunk):
+        count = min(p.chunk, p.wanted - first)
+        project_vocabulary(thread, plan, first, count, phase)
+        met = arrive(p, met)
+        if p.starts != 0:
+            answer(thread, plan, first, count, phase + 1)
+        met = arrive(p, met)
+        phase += 2
+
+
+@staged
+def run_step(thread: int, plan: int) -> None:
+    """The whole step; every thread calls it, with its number."""
+    p = plan_at(plan, 1)[0]
+    met = p.met
+    layers = layers_at(p.layer_records, p.layers)
+    read_inputs(thread, plan)
+    begin_layer(thread, plan, 0)
+    met = arrive(p, met)
+    for index in range(p.layers):
+        layer, phase = layers[index], index * PHASES
+        project(thread, plan, index, phase)
+        met = arrive(p, met)
+        if p.split == 0:
+            attend(thread, plan, index, phase + 1)
+        else:
+            attend_parts(thread, plan, index, phase + 1)
+            met = arrive(p, met)
+            attend_joined(thread, plan, phase + 5)
+        met = arrive(p, met)
+        width, row, norm = p.heads * p.head_dim, p.attended_row, layer.attention_post_norm
+        out = p.x if norm == 0 else p.y
+        product(thread, plan, phase + 2, layer.o, layer.o_kind, width, p.xq, row, out, norm == 0)
+        met = arrive(p, met)
+        if norm != 0:
+            add_normalised(thread, plan, norm)
+        normalise(thread, plan, layer.ffn_norm)
+        met = arrive(p, met)
+        feed(thread, plan, index, phase + 3)
+        met = arrive(p, met)
+        norm, row, kind = layer.ffn_post_norm, p.ffn_row, layer.down_kind
+        out = p.x if norm == 0 else p.y
+        product(thread, plan, phase + 4, layer.down, kind, p.ffn, p.fq, row, out, norm == 0)
+        met = arrive(p, met)
+        if norm != 0:
+            add_normalised(thread, plan, norm)
+        if index + 1 < p.layers:
+            begin_layer(thread, plan, index + 1)
+        met = arrive(p, met)
+    finish(thread, plan, met)
+
+
+@staged
+def work(thread: int, plan: int) -> None:
+    """A worker's life: take part in every step, until there are no more."""
+    seen = 0
+    while await_work(plan_at(plan, 1)[0].sync, seen):
+        seen += 1
+        run_step(thread, plan)

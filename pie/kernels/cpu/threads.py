@@ -1,0 +1,112 @@
+"""The threads of a step: they take work from shared counters and meet at barriers.
+
+All threads run the same function. One is the caller's; the others sleep on a futex between steps
+and hold no interpreter lock. A barrier spins for a moment and then yields the processor: on a
+machine with other work, spinning for longer costs more than it saves.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+
+from .emit import I32, I64, Emit, Value, const, kernel
+from .jit import compiled
+from .target import require
+
+TARGET = require()
+
+_FUTEX = {"x86_64": 202, "aarch64": 98}
+"""The number of the system call."""
+
+_WAIT, _WAKE = 128, 129
+"""FUTEX_WAIT and FUTEX_WAKE, of this process alone."""
+
+SPINS = 1000
+"""Pauses at a barrier before the processor is yielded: about 10 microseconds."""
+
+IDLE_SPINS = 4000
+"""Pauses of an idle worker before it sleeps."""
+
+# The shared words, one cache line each.
+ARRIVED, GO, SLEEPING, STOP = 0, 64, 128, 192
+SYNC_BYTES = 256
+
+
+def _atomic_add(e: Emit, address: Value, value: Value) -> Value:
+    pointer = e.b.inttoptr(address, I64.as_pointer())
+    return e.b.atomic_rmw("add", pointer, value, "seq_cst")
+
+
+def _atomic_load(e: Emit, address: Value) -> Value:
+    return e.b.load_atomic(e.b.inttoptr(address, I64.as_pointer()), "acquire", 8)
+
+
+def _pause(e: Emit) -> None:
+    if platform.machine() == "x86_64":
+        e.call("llvm.x86.sse2.pause", ir.VoidType())
+    elif platform.machine() == "aarch64":
+        e.call("llvm.aarch64.hint", ir.VoidType(), const(I32, 1))
+
+
+def _sched_yield(e: Emit) -> None:
+    e.call("sched_yield", I32)
+
+
+def _futex(e: Emit, address: Value, operation: Value, value: Value) -> None:
+    module = e.b.module
+    function = module.globals.get("syscall")
+    if function is None:
+        function = ir.Function(module, ir.FunctionType(I64, [I64], var_arg=True), "syscall")
+    number, none = const(I64, _FUTEX[platform.machine()]), const(I64, 0)
+    e.b.call(function, [number, address, operation, value, none, none, none])
+
+
+def _kernel(emit: Any, result: Any = None) -> Any:
+    return kernel(TARGET, emit, result)
+
+
+atomic_add = _kernel(_atomic_add, types.int64)
+"""Add to an int64 at an address; what was there before."""
+atomic_load = _kernel(_atomic_load, types.int64)
+_pause_now = _kernel(_pause)
+_yield_now = _kernel(_sched_yield)
+_call_futex = _kernel(_futex)
+
+
+@compiled
+def meet(sync: int, arrivals: int) -> None:
+    """Arrive, and wait until `arrivals` in all have been counted since the threads began."""
+    atomic_add(sync + ARRIVED, 1)
+    spins = 0
+    while atomic_load(sync + ARRIVED) < arrivals:
+        _pause_now()
+        spins += 1
+        if spins > SPINS:
+            _yield_now()
+
+
+@compiled
+def wake(sync: int) -> None:
+    """Start the workers on what has been put into shared memory."""
+    atomic_add(sync + GO, 1)
+    if atomic_load(sync + SLEEPING) > 0:
+        _call_futex(sync + GO, _WAKE, 1 << 20)
+
+
+@compiled
+def await_work(sync: int, seen: int) -> bool:
+    """Wait for start number `seen + 1`; False if it is the last and there is nothing to do."""
+    spins = 0
+    while atomic_load(sync + GO) == seen:
+        _pause_now()
+        spins += 1
+        if spins > IDLE_SPINS:
+            atomic_add(sync + SLEEPING, 1)
+            if atomic_load(sync + GO) == seen:
+                _call_futex(sync + GO, _WAIT, seen)
+            atomic_add(sync + SLEEPING, -1)
+    return bool(atomic_load(sync + STOP) == 0)

@@ -1,0 +1,167 @@
+"""A model's weights, packed, and the records by which a step finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from pie.batch import Floats
+from pie.errors import ModelError
+from pie.kernels.cpu.arrays import address
+from pie.kernels.cpu.layout import Kind, Packed
+from pie.kernels.cpu.plan import LAYER, ROPE
+from pie.kernels.cpu.rows import Form, row_bytes
+
+from ..checkpoint import Tensors
+from ..config import Activation, LlamaConfig, NormPlace, QKNorm
+from ..rope import Rope
+from .arena import Arena
+
+_ACTIVATIONS = {Activation.SILU: 0, Activation.GELU_TANH: 1}
+
+
+@attrs.frozen(eq=False)
+class PackedModel:
+    """Weights in one arena. The records hold addresses of what `held` keeps alive."""
+
+    config: LlamaConfig
+    form: Form
+    """Of the activation rows that its matrices take; see `pie.kernels.cpu.rows`."""
+    layers: NDArray[np.void]
+    ropes: NDArray[np.void]
+    embedding: Packed
+    head: Packed
+    norm: Floats
+    held: list[NDArray[Any]]
+
+    @staticmethod
+    def build(config: LlamaConfig, tensors: Tensors, floats: Kind = Kind.Q8) -> PackedModel:
+        """Take every tensor; ModelError if one is missing, misshapen, left over or unpackable.
+
+        `floats` (Q8 or BF16) is what weights become that are not quantised in the file.
+        """
+        return _Builder(config, tensors, tensors.arena(floats), floats).build()
+
+    def plan(self) -> dict[str, float]:
+        """What a step's plan says of the model."""
+        c = self.config
+        sizes = {name: getattr(c, name) for name in ("layers", "hidden", "heads", "kv_heads")}
+        return sizes | {
+            "head_dim": c.head_dim,
+            "ffn": c.ffn,
+            "vocabulary": c.vocabulary,
+            "form": int(self.form),
+            "hidden_row": row_bytes(self.form, c.hidden),
+            "attended_row": row_bytes(self.form, c.heads * c.head_dim),
+            "ffn_row": row_bytes(self.form, c.ffn),
+            "activation": _ACTIVATIONS[c.activation],
+            "layer_records": address(self.layers),
+            "ropes": len(self.ropes),
+            "rope_records": address(self.ropes),
+            "embedding": address(self.embedding.data),
+            "embedding_kind": int(self.embedding.kind),
+            "head": address(self.head.data),
+            "head_kind": int(self.head.kind),
+            "final_norm": address(self.norm),
+            "epsilon": c.norm_epsilon,
+            "embedding_scale": c.embedding_scale,
+            "final_cap": c.logit_cap,
+            "attention_cap": c.attention_cap,
+            "query_scale": c.query_scale,
+        }
+
+
+@attrs.define(eq=False)
+class _Builder:
+    _config: LlamaConfig
+    _tensors: Tensors
+    _arena: Arena
+    _floats: Kind
+    _held: list[NDArray[Any]] = attrs.field(factory=list)
+    _kinds: set[Kind] = attrs.field(factory=set)
+
+    def build(self) -> PackedModel:
+        config = self._config
+        embedding = self._matrix("token_embd.weight", config.vocabulary, config.hidden)
+        self._kinds.clear()  # unless it is the head, it only yields rows
+        layers = np.zeros(config.layers, LAYER)
+        distinct = list(dict.fromkeys(rope for rope in config.rope if rope))
+        for i in range(config.layers):
+            rope = config.rope[i]
+            layers[i]["rope"] = -1 if rope is None else distinct.index(rope)
+            layers[i]["window"] = config.windows[i]
+            for name, value in self._layer(f"blk.{i}"):
+                layers[i][name] = value
+        norm = self._vector("output_norm.weight", config.hidden)
+        head = embedding
+        if not config.tied:
+            head = self._matrix("output.weight", config.vocabulary, config.hidden)
+        self._kinds.add(head.kind)
+        self._tensors.check_all_taken()
+        ropes = np.zeros(len(distinct), ROPE)
+        for number, rope in enumerate(distinct):
+            frequencies = self._hold(_frequencies(rope, config.head_dim))
+            ropes[number] = (address(frequencies), rope.factor)
+        if Kind.BF16 in self._kinds and len(self._kinds) > 1:
+            raise ModelError("weights in bfloat16 cannot be mixed with quantised ones")
+        form = Form.BF16 if Kind.BF16 in self._kinds else Form.S8
+        return PackedModel(config, form, layers, ropes, embedding, head, norm, self._held)
+
+    def _layer(self, name: str) -> Iterator[tuple[str, int]]:
+        """Fields of a layer's record."""
+        c = self._config
+        q_rows, kv_rows = c.heads * c.head_dim, c.kv_heads * c.head_dim
+        matrices = (
+            ("q", "attn_q", q_rows, c.hidden),
+            ("k", "attn_k", kv_rows, c.hidden),
+            ("v", "attn_v", kv_rows, c.hidden),
+            ("o", "attn_output", c.hidden, q_rows),
+            ("gate", "ffn_gate", c.ffn, c.hidden),
+            ("up", "ffn_up", c.ffn, c.hidden),
+            ("down", "ffn_down", c.hidden, c.ffn),
+        )
+        for field, part, outputs, inputs in matrices:
+            packed = self._matrix(f"{name}.{part}.weight", outputs, inputs)
+            yield field, address(packed.data)
+            yield f"{field}_kind", int(packed.kind)
+        vectors: list[tuple[str, str, int]] = []
+        if c.norms is not NormPlace.AFTER:
+            vectors += [("attention_norm", "attn_norm.weight", c.hidden)]
+            vectors += [("ffn_norm", "ffn_norm.weight", c.hidden)]
+        if c.norms is not NormPlace.BEFORE:
+            vectors += [("attention_post_norm", "post_attention_norm.weight", c.hidden)]
+            vectors += [("ffn_post_norm", "post_ffw_norm.weight", c.hidden)]
+        if c.qkv_bias:
+            sizes = (("q", q_rows), ("k", kv_rows), ("v", kv_rows))
+            vectors += [(f"{part}_bias", f"attn_{part}.bias", rows) for part, rows in sizes]
+        if c.qk_norm is QKNorm.HEAD:
+            vectors += [(f"{p}_norm", f"attn_{p}_norm.weight", c.head_dim) for p in ("q", "k")]
+        for field, part, size in vectors:
+            yield field, address(self._vector(f"{name}.{part}", size))
+
+    def _matrix(self, name: str, outputs: int, inputs: int) -> Packed:
+        packed = self._tensors.take_packed(name, outputs, inputs, self._arena, self._floats)
+        self._kinds.add(packed.kind)
+        self._hold(packed.data)
+        return packed
+
+    def _vector(self, name: str, size: int) -> Floats:
+        values: Floats = self._tensors.take(name, size).numpy()
+        self._hold(values)
+        return values
+
+    def _hold(self, values: NDArray[Any]) -> NDArray[Any]:
+        self._held.append(values)
+        return values
+
+
+def _frequencies(rope: Rope, head_dim: int) -> Floats:
+    """What each pair turns by per position."""
+    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequency = np.float32(1.0) / np.power(np.float32(rope.theta), exponent)
+    divisors = np.array(rope.divisors or (1.0,), np.float32)
+    return np.asarray(frequency / divisors, np.float32)
