@@ -53,11 +53,11 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing pie (torch is large: a few minutes the first time)"
 	$(PIP) torch
-	$(PIP) -e '.[build]'
+	$(PIP) -e '.[build,cpu]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo tools/need_node.sh
-	$(PIP) -e '.[build,dev]'
+	$(PIP) -e '.[build,cpu,dev]'
 	@for version in $(CLIENTS); do \
 	  $(PIP) --no-deps --upgrade --target .build/pie-client-$$version pie-client==$$version || exit 1; done
 	@sh tools/need_node.sh

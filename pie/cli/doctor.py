@@ -180,6 +180,21 @@ def _float32(home: Home) -> Finding:
     return Finding(Verdict.NOTE, subject, text)
 
 
+def _cpu(home: Home) -> Iterator[Finding]:
+    from . import cpu_path
+
+    if importlib.util.find_spec("numba") is None:
+        text = f"{cpu_path.SLOWLY}: numba is missing: pip install '{DISTRIBUTION}[cpu]'"
+        yield Finding(Verdict.NOTE, "cpu", text)
+        return
+    try:
+        taken, text = cpu_path.choice()
+        yield Finding(Verdict.FINE if taken else Verdict.NOTE, "cpu", text)
+        yield Finding(Verdict.FINE, "cpu", cpu_path.machine_code())
+    except (PieError, ImportError, OSError) as error:
+        yield Finding(Verdict.BROKEN, "cpu", str(error))
+
+
 def _building(home: Home) -> Iterator[Finding]:
     if importlib.util.find_spec("componentize_py") is None:
         text = f"componentize-py is missing: pip install '{DISTRIBUTION}[build]'"
@@ -214,4 +229,4 @@ def _size(home: Home, part: str) -> int:
 
 PREREQUISITES: tuple[Check, ...] = (_python, _packages)
 """The other checks could not even be imported without them."""
-CHECKS: tuple[Check, ...] = (_guests, _torch, _building, _library, _store)
+CHECKS: tuple[Check, ...] = (_guests, _torch, _cpu, _building, _library, _store)

@@ -34,9 +34,14 @@ class Target:
     machine: str = ""
     """`platform.machine()`; empty: any."""
 
+    def lacks(self, features: Mapping[str, bool], machine: str) -> list[str]:
+        """What a processor would have to have more, sorted; nothing: it runs there."""
+        if self.machine not in ("", machine):
+            return [self.machine]
+        return sorted(name for name in self.needs if not features.get(name, False))
+
     def runs_on(self, features: Mapping[str, bool], machine: str) -> bool:
-        here = not self.machine or machine == self.machine
-        return here and all(features.get(name, False) for name in self.needs)
+        return not self.lacks(features, machine)
 
 
 _AVX2 = frozenset({"avx2", "fma", "f16c"})
@@ -84,7 +89,7 @@ def detect() -> Target | None:
     if wanted:
         target = named(wanted)
         if not target.runs_on(features, machine):
-            missing = sorted(name for name in target.needs if not features.get(name, False))
+            missing = ", ".join(target.lacks(features, machine))
             raise UsageError(f"PIE_CPU_TARGET {wanted}: this processor has no {missing}")
         return target
     if sys.platform != "linux":  # threads sleep on a futex
