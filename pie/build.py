@@ -138,7 +138,9 @@ def _componentize(folder: Path, staging: Path, output: Path) -> None:
     _require_tool()
     library = _package("inferlet")
     command = [sys.executable, "-c", _COMMAND]
-    command += ["-q", "-d", str(library / "wit"), "-d", str(library / "world"), "-w", _WORLD]
+    command += ["-q", "-w", _WORLD]
+    for part in ("wit", "wit/ext", "world"):
+        command += ["-d", str(library / part)]
     command += ["componentize", "-p", str(staging), "-p", str(folder), "-o", str(output), _ENTRY]
     # The tool would add the site-packages of whatever Python it finds: it gets an empty one.
     (staging / "venv" / "lib" / "site-packages").mkdir(parents=True)

@@ -39,10 +39,15 @@ class Waiter:
     woken: Callable[[], None] | None = None
     _task: Task | None = None
     _parked: bool = False
+    _nudged: bool = False
+    """Woken without `woken`, and perhaps not running yet."""
 
     def wake(self) -> None:
         """Let the parked task run again; does nothing if it is not parked."""
         if not self._parked:
+            if self._nudged and self.woken is not None:
+                self._nudged = False
+                self.woken()
             return
         self._parked = False
         if self.woken is not None:
@@ -50,10 +55,18 @@ class Waiter:
         assert self._task is not None
         trio.lowlevel.reschedule(self._task, _NOTHING)
 
+    def nudge(self) -> None:
+        """`wake`, without telling `woken`, unless a `wake` follows before the task parks again."""
+        if self._parked:
+            self._parked = False
+            self._nudged = True
+            assert self._task is not None
+            trio.lowlevel.reschedule(self._task, _NOTHING)
+
     async def park(self) -> None:
         """Sleep until `wake` is called or the task is cancelled."""
         self._task = trio.lowlevel.current_task()
-        self._parked = True
+        self._parked, self._nudged = True, False
         await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def wait(self, pollables: Sequence[Pollable]) -> Coroutine[Any, Any, None]:
@@ -69,7 +82,7 @@ class Waiter:
         signal.add(self)
         if self._task is None:
             self._task = trio.lowlevel.current_task()
-        self._parked = True
+        self._parked, self._nudged = True, False
         try:
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         except BaseException:
@@ -100,6 +113,15 @@ class Signal:
             self._waiters = []
             for waiter in waiters:
                 waiter.wake()
+
+    def nudge(self) -> None:
+        """Set it for guests that do not count as moving on its account."""
+        self._set = True
+        waiters = self._waiters
+        if waiters:
+            self._waiters = []
+            for waiter in waiters:
+                waiter.nudge()
 
     def clear(self) -> None:
         self._set = False

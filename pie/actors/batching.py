@@ -23,6 +23,7 @@ from pie.ids import InstanceId
 from pie.mailbox import Ask, answering, ask, draining
 from pie.messages import (
     AllocatePointers,
+    CancelDecoding,
     CountPages,
     DescribeService,
     EndInstance,
@@ -36,6 +37,7 @@ from pie.messages import (
     RunBatch,
     RunCommand,
     SchedulerMessage,
+    SubmitDecoding,
     SubmitPass,
     Synchronize,
 )
@@ -45,6 +47,7 @@ from pie.signals import Signal, wait_any
 from .allowance import Allowance
 from .commands import Commands
 from .counters import Counters
+from .decodings import PendingDecoding
 from .dispatch import dispatch_named
 from .exports import UnknownExport
 from .gathering import Gathering
@@ -53,7 +56,7 @@ from .moves import Moves
 from .observer import Observer
 from .packing import Packer
 from .pages import PageTable
-from .passes import PendingCommand
+from .passes import PendingCommand, PendingPass
 from .persistence import Persistence, StateFolder
 from .planner import BatchPlanner, Chunk
 from .prediction import StepTime
@@ -175,12 +178,14 @@ class Scheduler:
 
     def _handle(self, message: SchedulerMessage) -> None:
         match message:
-            case SubmitPass():
+            case SubmitPass() | SubmitDecoding():
                 now = trio.current_time()
                 self._gathering.submitted(now)
                 self._ledger.submit(message, now)
             case RunCommand():
                 self._ledger.command(message, trio.current_time())
+            case CancelDecoding():
+                self._ledger.cancel(message)
             case AllocatePointers(instance, kind, count):
                 self._table.allocate(instance, kind, count, message)
             case FreePointers(instance, kind, pointers):
@@ -349,6 +354,18 @@ class Scheduler:
                 await self._settle(part, PassFailed(UNREPEATABLE))
         return True
 
+    def _goes_on(self, work: PendingPass) -> bool:
+        """Whether a pass that has run has another behind it, which is then ready."""
+        if not isinstance(work, PendingDecoding):
+            return False
+        now = trio.current_time()
+        if not self._ledger.goes_on(work, now):
+            return False
+        self._gathering.followed(now)
+        if self._observer is not None:
+            self._observer.proceeded(work)
+        return True
+
     async def _run_command(self, command: PendingCommand) -> None:
         command.running = True
         answer: Any = None
@@ -367,7 +384,7 @@ class Scheduler:
             work.running = False
             self._planner.ran(chunk)
             work.error = work.error or lost
-            if work.error is not None or chunk.last:
+            if work.error is not None or (chunk.last and not self._goes_on(work)):
                 self._ledger.finish(work)
             left -= 1
             if left == 0:

@@ -44,6 +44,11 @@ class Gathering:
         if self._batching is not None:
             self._batching.arrived(now)
 
+    def followed(self, now: float) -> None:
+        """A pass follows another by itself: no guest was waited for."""
+        if self._batching is not None:
+            self._batching.arrived(now)
+
     async def wait(self) -> None:
         """The executor is free and something could run: return when it should."""
         began = now = trio.current_time()

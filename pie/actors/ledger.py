@@ -16,9 +16,18 @@ from pie.activity import Mover
 from pie.errors import Closed, OutOfResources, PageLost, PassFailed, PieError
 from pie.ids import InstanceId, QueueId, ResourceKind
 from pie.mailbox import Ask
-from pie.messages import EndInstance, OpenInstance, RunCommand, SubmitPass, Synchronize
+from pie.messages import (
+    CancelDecoding,
+    EndInstance,
+    OpenInstance,
+    RunCommand,
+    SubmitDecoding,
+    SubmitPass,
+    Synchronize,
+)
 from pie.probes import sometimes
 
+from .decodings import PendingDecoding
 from .hazards import spoil
 from .observer import Observer
 from .packing import result_of
@@ -111,21 +120,24 @@ class Ledger:
             for instance, owner in self._owners.items()
         )
 
-    def submit(self, message: SubmitPass, now: float) -> None:
+    def submit(self, message: SubmitPass | SubmitDecoding, now: float) -> None:
         owner = self._owners[message.instance]
         queue = owner.line(message.queue)
         self._sequence += 1
-        pending = PendingPass(
+        make: Callable[..., PendingPass] = PendingPass
+        if isinstance(message, SubmitDecoding):
+            make = PendingDecoding
+        pending = make(
             sequence=self._sequence,
             instance=message.instance,
             queue=message.queue,
-            number=queue.next_number(),
             seed=owner.seed,
             priority=message.priority,
             work=message.work,
             token=message,
             submitted_at=now,
         )
+        queue.number(pending)
         lost = self.table.submit(pending)
         self._enqueue(pending, owner, queue)
         if lost is not None:
@@ -159,6 +171,34 @@ class Ledger:
         owner.unfinished += 1
         if self.observer is not None:
             self.observer.submitted(pending)
+
+    def goes_on(self, work: PendingDecoding, now: float) -> bool:
+        """A decoding's pass has run: True if it has another to run, False if it is to finish."""
+        (token,) = work.results
+        if not work.draw(token):
+            return False
+        self._sequence += 1
+        self.finished_passes += 1
+        self.table.proceed(work)
+        work.proceed(token, self._sequence, now)
+        return True
+
+    def cancel(self, message: CancelDecoding) -> None:
+        """End a decoding; what it has drawn and nobody has taken does not count."""
+        asked = message.decoding
+        owner = self._owners.get(asked.instance)
+        if owner is None:
+            return
+        for work in self.table.users.instance(asked.instance):
+            if work.token is asked:
+                assert isinstance(work, PendingDecoding)
+                work.taken = message.taken
+                if not (work.running or work.after or work.along):
+                    self.finish(work)  # else in its turn: what is behind it must not overtake
+                return
+        owner.queues[asked.queue].recount(asked, message.taken)
+        if asked.reply.error is not None and asked.reply.error is owner.unmet.get(asked.queue):
+            del owner.unmet[asked.queue]
 
     def end(self, message: EndInstance) -> None:
         owner = self._owners.get(message.instance)
@@ -220,6 +260,8 @@ class Ledger:
 
     def finish(self, work: Pending, answer: Any = None) -> None:
         """Answer a pass or command, release what it used, fail what needed it if it failed."""
+        if isinstance(work, PendingDecoding):
+            work.excuse()
         if work.error is None:
             self._finish_one(work, answer)
             return
@@ -232,15 +274,19 @@ class Ledger:
     def _finish_one(self, work: Pending, answer: Any) -> None:
         work.retire()
         self.planner.remove(work)
+        owner = self._owners.get(work.instance)
         if isinstance(work, PendingPass):
             self.table.finish(work)
             self.finished_passes += 1
+            if isinstance(work, PendingDecoding) and owner is not None:
+                owner.queues[work.queue].counted(work)
         elif isinstance(work, PendingCommand):
             self.table.finish_command(work)
         asked: Ask[Any] = work.token
-        owner = self._owners.get(work.instance)
         if work.error is None:
-            asked.reply.answer(result_of(work) if isinstance(work, PendingPass) else answer)
+            if isinstance(work, PendingPass) and not work.continues:
+                answer = result_of(work)
+            asked.reply.answer(answer)
         else:
             asked.reply.fail(work.error)
             if isinstance(work, PendingPass):
@@ -275,6 +321,8 @@ def _failing(work: Pending, needing: list[Pending]) -> list[Pending]:
     for later in needing:
         if later.instance == work.instance and later.error is None:
             later.error = _dependent_failure(work.error)
+            if isinstance(later, PendingDecoding):
+                later.excuse()
             if later.running:
                 sometimes("a pass fails beside one in the same step that needs it")
             else:

@@ -13,6 +13,7 @@ from pie.errors import PieError
 from pie.ids import InstanceId
 from pie.messages import Event, LaunchContext, SchedulerMessage
 
+from .decodings import PendingDecoding
 from .passes import Pending
 from .planner import Chunk
 
@@ -41,6 +42,9 @@ class Observer(Protocol):
 
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         """It came back, or was lost; no pass of it has been answered yet."""
+
+    def proceeded(self, work: PendingDecoding, /) -> None:
+        """A step of a decoding is over, and it has become its next pass."""
 
     def finished(self, work: Pending, /) -> None:
         """A pass or command has been answered, with `work.error` if there is one."""

@@ -253,6 +253,13 @@ class PageTable:
             sometimes("a return from host memory is joined")
             request.resources += [page for page in away if page not in known]
 
+    def proceed(self, pending: PendingPass) -> None:
+        """A step of a decoding is over, and it goes on: it has what it copied."""
+        self.room.protected.discard(pending.instance)
+        if pending.copies:
+            self._release([source for source, _ in pending.copies])
+            pending.forget_copies()
+
     def finish(self, pending: PendingPass) -> None:
         """The pass is over, well or not: it uses nothing any more."""
         self.room.protected.discard(pending.instance)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeAlias, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 import attrs
 
@@ -78,6 +78,9 @@ class Resource:
 class Pending(ABC):
     """Something submitted on its way: what it waits for, who waits for it."""
 
+    continues: ClassVar[bool] = False
+    """Whether it may go on after a step that completes it: then nobody shares one with it."""
+
     sequence: int
     instance: InstanceId
     queue: QueueId
@@ -120,7 +123,7 @@ class Pending(ABC):
 
     def wait_for(self, other: Pending, *, same_step: bool, data: bool) -> None:
         """Order this behind `other`; raises its priority where needed (Q3)."""
-        if same_step:
+        if same_step and not other.continues:
             self.along = with_member(self.along, other)
         else:
             self.after = with_member(self.after, other)
@@ -167,8 +170,8 @@ class PendingCommand(Pending):
 class PendingPass(Pending):
     """A submitted forward pass: what it touches, what it has done."""
 
-    number: int
-    """Number of the pass in its queue."""
+    number: int = 0
+    """Number of the pass in its queue, once that is known: see `CommandQueue`."""
     seed: int
     work: ForwardPass
     pages: Sequence[Resource] = ()
@@ -189,6 +192,11 @@ class PendingPass(Pending):
     def __attrs_post_init__(self) -> None:
         self.inputs = self.remaining = len(self.work.inputs)
         self.results = [None] * len(self.work.outputs)
+
+    @property
+    def end(self) -> int:
+        """KV length after the last slot that it writes."""
+        return self.work.length
 
     @property
     def done(self) -> int:
@@ -218,6 +226,10 @@ class PendingPass(Pending):
             )
         return self._places
 
+    def forget_copies(self) -> None:
+        """They have been made."""
+        self.copies, self._places = (), None
+
     def spans(self, page: Resource, index: int, page_size: int) -> tuple[int, int, int]:
         """(reads up to, writes from, writes up to) of slots, for an entry of `page.users`.
 
@@ -226,7 +238,7 @@ class PendingPass(Pending):
         """
         if self.pages[index] is not page:
             return page_size, 0, 0
-        visible = min(page_size, self.work.length - index * page_size)
+        visible = min(page_size, self.end - index * page_size)
         first = self.work.length - self.inputs - index * page_size
         return visible, max(0, min(first, visible)), visible
 

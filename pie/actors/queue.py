@@ -11,7 +11,8 @@ from typing import Any
 
 import attrs
 
-from .passes import Pending
+from .decodings import PendingDecoding
+from .passes import Pending, PendingPass
 
 
 @attrs.frozen(eq=False)
@@ -29,12 +30,39 @@ class CommandQueue:
     _passes: int = 0
     _failed: bool = False
     """Whether a pass has failed since the last barrier was answered."""
+    _open: PendingDecoding | None = None
+    """A decoding that is not over: how many passes it is, is not known yet."""
+    _ended: PendingDecoding | None = None
+    """The decoding that had the last numbers, if it is over."""
+    _unnumbered: deque[PendingPass] = attrs.field(factory=deque)
+    """Passes behind the open decoding: none of them can run before it is over."""
 
-    def next_number(self) -> int:
-        """The number of the pass about to be submitted."""
-        number = self._passes
-        self._passes += 1
-        return number
+    def number(self, work: PendingPass) -> None:
+        """Give a pass its number among the queue's, now or when those in front have theirs."""
+        if self._open is not None:
+            self._unnumbered.append(work)
+            return
+        self._ended = None
+        work.number = self._passes
+        if isinstance(work, PendingDecoding):
+            self._open, work.first_number = work, work.number
+        else:
+            self._passes += 1
+
+    def counted(self, decoding: PendingDecoding) -> None:
+        """A decoding is over: number what is behind it. One that never had a number is none."""
+        if decoding is not self._open:
+            self._unnumbered.remove(decoding)
+            return
+        self._passes = decoding.first_number + decoding.count
+        self._open, self._ended = None, decoding
+        while self._unnumbered and self._open is None:
+            self.number(self._unnumbered.popleft())
+
+    def recount(self, token: Any, count: int) -> None:
+        """The decoding of this token turns out to be fewer passes, if nobody has gone by it yet."""
+        if self._ended is not None and self._ended.token is token:
+            self._passes = self._ended.first_number + count
 
     def last(self) -> Pending | None:
         """The unfinished entry that a new one has to stay behind."""

@@ -19,7 +19,6 @@ from pie.messages import (
     ClientItem,
     ModelService,
     Output,
-    PassResult,
     StoreMessage,
     SupervisorMessage,
 )
@@ -51,7 +50,7 @@ class Instance:
     """Source of `wasi:random`, so that a run with the same seed sees the same bytes."""
     held: dict[tuple[int, ResourceKind], set[Pointer]] = attrs.field(factory=dict)
     """Pointers the guest has handles of, by model and kind: only its own calls change them."""
-    in_flight: deque[Reply[PassResult]] = attrs.field(factory=deque)
+    in_flight: deque[Reply[Any]] = attrs.field(factory=deque)
     """Submitted passes, some of which may have finished."""
     result_entries: int = 0
     """Tokens and distribution entries it has asked for and not taken."""

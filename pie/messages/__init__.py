@@ -17,6 +17,7 @@ from .broker import (
     Topic,
     Unsubscribe,
 )
+from .decoding import CancelDecoding, SubmitDecoding, TokenFeed
 from .executor import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatch, WritePages
 from .forward import ForwardPass, PassResult, Rank, Sample
 from .scheduler import (
@@ -60,6 +61,7 @@ __all__ = [
     "BlobSent",
     "Broadcast",
     "BrokerMessage",
+    "CancelDecoding",
     "CancelReceive",
     "ClientItem",
     "CloseMailbox",
@@ -103,11 +105,13 @@ __all__ = [
     "ServiceStats",
     "SetKey",
     "StoreMessage",
+    "SubmitDecoding",
     "SubmitPass",
     "Subscribe",
     "SupervisorMessage",
     "Synchronize",
     "Terminate",
+    "TokenFeed",
     "Topic",
     "Unsubscribe",
     "WritePages",

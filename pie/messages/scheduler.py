@@ -18,6 +18,7 @@ from pie.errors import PieError
 from pie.ids import InstanceId, Pointer, Priority, QueueId, ResourceKind
 from pie.mailbox import Ask, tell
 
+from .decoding import CancelDecoding, SubmitDecoding
 from .forward import ForwardPass, PassResult
 
 T = TypeVar("T")
@@ -167,6 +168,8 @@ SchedulerMessage: TypeAlias = (
     | ReleaseExport
     | ListExports
     | SubmitPass
+    | SubmitDecoding
+    | CancelDecoding
     | RunCommand
     | Synchronize
     | EndInstance

@@ -102,6 +102,9 @@ class ModelMetrics:
         last = [chunk.work.submitted_at for chunk in step if chunk.last]
         self.pass_seconds.add_since(last, now)
 
+    def proceeded(self, work: Pending, /) -> None:
+        pass
+
     def finished(self, work: Pending, /) -> None:
         if work.error is not None:
             self.failed += isinstance(work.error, PassFailed)

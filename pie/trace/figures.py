@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 import numpy as np
 
-from .reading import BatchFacts, Record
+from .reading import BatchFacts, Record, Request
 
 
 @attrs.frozen
@@ -88,20 +88,32 @@ def recorded(record: Record) -> tuple[list[Service], int]:
     users = {facts.instance: facts.user for facts in record.instances}
     first = min(facts.launched for facts in record.instances)
     passes = [request for request in record.requests if request.name == "pass"]
-    services = [
-        Service(
-            request.op,
-            request.instance,
-            users[request.instance],
-            request.args["tokens"],
-            request.args["sampled"] + request.args["ranked"],
-            request.began - first,
-            request.ended - first,
+    services: list[Service] = []
+    failed = 0
+    for request in passes:
+        wrong = "error" in request.args
+        failed += wrong
+        times = request.times[: len(request.times) - wrong] if request.is_decoding else ()
+        if not (wrong or request.is_decoding):
+            times = (request.ended,)
+        services += served(request, users[request.instance], request.began, times, first)
+    return services, failed
+
+
+def served(
+    request: Request, user: str, began: float, times: Sequence[float], start: float
+) -> list[Service]:
+    """The passes of a request that ended well at `times`; seconds since `start` in the result."""
+    found: list[Service] = []
+    tokens, outputs = request.args["tokens"], request.args["sampled"] + request.args["ranked"]
+    for time in times:
+        found.append(
+            Service(
+                request.op, request.instance, user, tokens, outputs, began - start, time - start
+            )
         )
-        for request in passes
-        if "error" not in request.args
-    ]
-    return services, len(passes) - len(services)
+        began, tokens = time, 1  # each further pass of a decoding has one input
+    return found
 
 
 def jain(rates: Sequence[float]) -> float:

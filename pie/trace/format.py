@@ -18,8 +18,10 @@ from pie.messages import ForwardPass, Rank
 from .guests import Guest
 from .ranges import ranges
 
-VERSION = 1
-"""Of what replay needs of the file. A reader refuses any other."""
+VERSION = 2
+"""Of what replay needs of the file."""
+READABLE = (1, 2)
+"""Versions that a reader knows: since 2 there are decodings."""
 
 ENGINE = 1
 """Process number of the engine's own track; models and instances have the numbers after it."""
@@ -41,6 +43,7 @@ class Kind(IntEnum):
     REQUEST = auto()
     PAGES = auto()
     INSTANT = auto()
+    FOLLOW = auto()
 
 
 @attrs.define
@@ -58,6 +61,8 @@ class PassRecord:
     at: float
     """Submitted."""
     tid: int
+    work: ForwardPass | None
+    """None of a command."""
     after: Sequence[int]
     """Unfinished ones that it had to wait for, to keep the order of queues and data (`op`)."""
     data: Sequence[int]
@@ -73,6 +78,21 @@ class PassRecord:
     """Number of the first batch that had a piece of it."""
     steps: int = 0
     """Batches that had one."""
+
+
+@attrs.define
+class FollowRecord:
+    """A pass of a decoding after its first, likewise."""
+
+    guest: Guest
+    op: int
+    """Of the decoding."""
+    queue: int
+    at: float
+    tid: int
+    work: ForwardPass
+    batch: int = -1
+    steps: int = 0
 
 
 def _text(value: object) -> str:
@@ -95,6 +115,7 @@ class Lines:
             self.request,
             self.pages,
             self.instant,
+            self.follow,
         )
 
     def of(self, events: Iterable[Event]) -> str:
@@ -154,6 +175,16 @@ class Lines:
             f'"priority":{int(priority)},"tokens":{count},"kv":{work.length},"pages":{len(pages)},'
             f'"sampled":{outputs - ranked},"ranked":{ranked},"batch":{r.batch},"steps":{r.steps},'
             f'"waited":{r.waited},"delay":{delay},"think":{think}{rest}}}}}{arrow}'
+        )
+
+    def follow(
+        self, pid: int, model: int, record: FollowRecord, ended: float, error: str | None
+    ) -> str:
+        """A pass of a decoding after its first, which has the `op`."""
+        r, fails = record, "" if error is None else f',"error":{_text(error)}'
+        return (
+            f'{self._span(pid, r.tid, r.at, ended)},"cat":"follow","name":"1 token","args":{{'
+            f'"follows":{r.op},"model":{model},"kv":{r.work.length},"batch":{r.batch}{fails}}}}}'
         )
 
     def batch(

@@ -7,15 +7,16 @@ from typing import Any, Protocol
 
 import trio
 
+from pie.actors.decodings import PendingDecoding
 from pie.actors.ledger import Ledger
 from pie.actors.passes import Pending, PendingPass
 from pie.actors.planner import Chunk
 from pie.batch import Batch
 from pie.errors import PieError
 from pie.ids import InstanceId, ResourceKind
-from pie.messages import SchedulerMessage
+from pie.messages import ForwardPass, SchedulerMessage
 
-from .format import Event, Kind, PassRecord
+from .format import Event, FollowRecord, Kind, PassRecord
 from .guests import Guest
 from .requests import REQUESTS, TELLS, Asked
 
@@ -48,7 +49,7 @@ class ModelTrace:
     def __init__(self, tracer: Recorder, index: int, pid: int, executor: int) -> None:
         self._tracer, self._index = tracer, index
         self._pid, self._executor = pid, executor
-        self._open: dict[Pending, PassRecord] = {}
+        self._open: dict[Pending, PassRecord | FollowRecord] = {}
         self._batches = 0
         self._began = 0.0
         self._sizes = (0, 0, 0)
@@ -98,11 +99,19 @@ class ModelTrace:
             after = sorted({self._open[other].op for other in (*work.after, *work.along)})
             data = sorted({self._open[other].op for other in work.data})
         tid = tracer.lane(guest, self._index, work.queue)
+        asked = work.work if isinstance(work, PendingPass) else None
         record = PassRecord(
-            guest, op, work.instance, work.queue, now, tid, after, data, waited, delay, think
+            guest, op, work.instance, work.queue, now, tid, asked, after, data, waited, delay, think
         )
         self._open[work] = record
         guest.in_flight[work] = None
+
+    def proceeded(self, work: PendingDecoding, /) -> None:
+        now, record = trio.current_time(), self._open[work]
+        self._put_pass(record, now, work, {"decoding": True})
+        self._open[work] = FollowRecord(
+            record.guest, record.op, record.queue, now, record.tid, work.work
+        )
 
     def finished(self, work: Pending, /) -> None:
         now, tracer = trio.current_time(), self._tracer
@@ -113,24 +122,37 @@ class ModelTrace:
         guest.answered = now
         guest.lanes[self._index, record.queue].append(record.tid)
         if isinstance(work, PendingPass):
-            tracer.put(self._pass_event(guest, record, now, work))
+            more = {"decoding": True} if work.continues else None
+            self._put_pass(record, now, work, more)
             return
+        assert isinstance(record, PassRecord), "a command has no step that follows"
         name, args = command_facts(work)
         args |= {"op": record.op, "model": self._index, "instance": record.instance}
         args |= {"queue": record.queue, "after": [*record.after], "data": [*record.data]}
         args |= {"waited": record.waited, "delay": record.delay, "think": record.think}
         tracer.put((Kind.REQUEST, guest.pid, record.tid, record.at, now, name, args))
 
-    def _pass_event(
-        self, guest: Guest, record: PassRecord, now: float, work: PendingPass
-    ) -> tuple[Any, ...]:
-        more: dict[str, Any] | None = None
-        if work.error is not None:
-            more = {"error": str(work.error)}
+    def _put_pass(
+        self,
+        record: PassRecord | FollowRecord,
+        now: float,
+        work: PendingPass,
+        more: dict[str, Any] | None,
+    ) -> None:
+        """A pass is over; `record` has what it was, for a decoding may be another by now."""
+        pid, index, error = record.guest.pid, self._index, work.error
+        if isinstance(record, FollowRecord):
+            reason = None if error is None else str(error)
+            if reason is not None or record.batch >= 0:  # else it was cancelled before
+                self._tracer.put((Kind.FOLLOW, pid, index, record, now, reason))
+            return
+        asked, priority = record.work, work.token.priority
+        assert asked is not None, "the record of a pass has it"
+        if error is not None:
+            more = {"error": str(error)} | (more or {})
         if work.embeddings or work.adapter is not None:
-            more = slots_of(work) | (more or {})
-        priority = work.token.priority
-        return Kind.PASS, guest.pid, self._index, record, now, priority, work.work, more
+            more = slots_of(asked) | (more or {})
+        self._tracer.put((Kind.PASS, pid, index, record, now, priority, asked, more))
 
     # ------------------------------------------------------------------- batches
 
@@ -143,7 +165,8 @@ class ModelTrace:
             record.steps += 1
             if record.batch < 0:
                 record.batch = self._batches
-                first.append(record.op)
+                if isinstance(record, PassRecord):
+                    first.append(record.op)
 
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         now = trio.current_time()
@@ -185,9 +208,9 @@ class ModelTrace:
             self._tracer.put((Kind.PAGES, self._pid, now, *counts))
 
 
-def slots_of(work: PendingPass) -> dict[str, Any]:
+def slots_of(asked: ForwardPass) -> dict[str, Any]:
     """The embedding and adapter slots that a pass uses, by its instance's pointers."""
-    asked, slots = work.work, dict[str, Any]()
+    slots = dict[str, Any]()
     reads = [-1 - value for value in asked.inputs if value < 0]
     if reads:
         slots["reads"] = reads

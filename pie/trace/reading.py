@@ -11,7 +11,7 @@ import attrs
 
 from pie.errors import UsageError
 
-from .format import VERSION
+from .format import READABLE
 from .ranges import from_ranges
 
 
@@ -61,6 +61,12 @@ class Request:
     args: dict[str, Any]
     pages: tuple[int, ...] = ()
     """Of a pass, by the instance's pointers."""
+    times: tuple[float, ...] = ()
+    """When the passes of a decoding ended that ran; empty for everything else."""
+
+    @property
+    def is_decoding(self) -> bool:
+        return "decoding" in self.args
 
 
 @attrs.frozen
@@ -107,6 +113,8 @@ class _Reader:
         self._start = 0.0
         self._pages: dict[tuple[int, int, int], tuple[int, ...]] = {}
         self._model_of: dict[int, int] = {}
+        self._followed: dict[int, list[dict[str, Any]]] = {}
+        """By the `op` of a decoding: its passes after the first."""
 
     def read(self, lines: Iterator[tuple[int, str]]) -> Record:
         record = self._record
@@ -120,7 +128,7 @@ class _Reader:
                 break
             if text:
                 self._read_line(number, text, cut=not line.endswith("\n"))
-        record.requests.sort(key=lambda request: request.op)
+        record.requests = sorted(map(self._whole, record.requests), key=lambda each: each.op)
         self._check()
         return record
 
@@ -133,9 +141,10 @@ class _Reader:
             version = None
         if version is None:
             raise UsageError(f"{self._path} is no trace of Pie: line 2 is not its header")
-        if version != VERSION:
+        if version not in READABLE:
+            known = " and ".join(map(str, READABLE))
             raise UsageError(
-                f"{self._path} is a trace of version {version}, this Pie reads {VERSION}"
+                f"{self._path} is a trace of version {version}, this Pie reads {known}"
             )
 
     def _read_line(self, number: int, text: str, *, cut: bool) -> None:
@@ -163,6 +172,21 @@ class _Reader:
             self._take_batch(event, args)
         elif "op" in args:
             self._take_request(event, args)
+        elif event.get("cat") == "follow":
+            self._followed.setdefault(args["follows"], []).append(event)
+
+    def _whole(self, request: Request) -> Request:
+        """A decoding with the times of all its passes, and with the error of the last."""
+        if not request.is_decoding:
+            return request
+        passes = [(request.ended, request.args)] + [
+            ((event["ts"] + event["dur"]) * 1e-6, event["args"])
+            for event in self._followed.get(request.op, ())
+        ]
+        times = tuple(time for time, args in passes if args["batch"] >= 0)
+        ended, last = passes[-1]
+        error = {"error": last["error"]} if "error" in last else {}
+        return attrs.evolve(request, ended=ended, times=times, args=request.args | error)
 
     def _take_batch(self, event: dict[str, Any], args: dict[str, Any]) -> None:
         self._record.batches.append(

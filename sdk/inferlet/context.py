@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from . import host
+from .ahead import Ahead
 from .chat import Chat
 from .generation import Generation
 from .masks import Hidden, covers, hide, remove, rows, show
 from .model import Model
 from .pages import Page
-from .samplers import Multinomial, Sampler
+from .samplers import PLAIN, Multinomial, Sampler
 from .stops import Stop
 
 
@@ -32,6 +33,10 @@ class Context:
         self._pages: list[Page] = []
         self._written = 0
         self._chat: Chat | None = None
+        self._ahead: Ahead | None = None
+        """What draws this context's next tokens already."""
+        self._stale: list[Ahead] = []
+        """What did so until something else was done: to be stopped before the next pass."""
 
     @classmethod
     async def create(cls, model: Model) -> Context:
@@ -39,11 +44,13 @@ class Context:
         return cls(model, await host.create_queue(model.handle))
 
     def __del__(self) -> None:
-        self.model.pages.release(self._pages)
+        self._halt()
+        self.model.pages.release(self._pages, self._stale)
 
     async def release(self) -> None:
         """Give back the pages and the queue; the context is empty and unusable afterwards."""
         self.rewind(0)
+        await self._stop_stale()
         await self.model.pages.settle(self.queue)
         host.drop(self.queue)
 
@@ -69,6 +76,10 @@ class Context:
 
     def fill_tokens(self, tokens: Sequence[int]) -> None:
         """Append tokens; what is hidden now stays hidden from them."""
+        self._halt()
+        self._append(tokens)
+
+    def _append(self, tokens: Sequence[int]) -> None:
         position = self.positions[-1] + 1 if self.positions else 0
         self.tokens += tokens
         self.positions += range(position, position + len(tokens))
@@ -106,6 +117,8 @@ class Context:
 
     async def generated(self, generation: Generation) -> None:
         """Note a finished generation as the assistant's turn, if this is a conversation."""
+        self._halt()
+        await self._stop_stale()
         if self._chat is not None:
             raw = await self.model.detokenize(generation.tokens)
             self._chat.answered(generation.text, raw)
@@ -149,8 +162,20 @@ class Context:
 
     async def _forward(self, sampler: Sampler | None) -> Any:
         """One pass over what is pending, with an output at its last token if `sampler`."""
+        await self._prepare()
+        return await self._submit(sampler, host.execute)
+
+    async def _prepare(self) -> None:
+        """Have something to compute, pages for it, and a queue that is free."""
+        self._halt()
+        await self._stop_stale()
         self._need_input()
         await self._grow()
+
+    async def _submit(
+        self, sampler: Sampler | None, submit: Callable[[Any], Awaitable[Any]]
+    ) -> Any:
+        """Build a pass over what is pending, and do with it what `submit` does."""
         size, start = self.model.page_size, self._written
         forward_pass = await host.create_pass(self.queue)
         try:
@@ -162,11 +187,68 @@ class Context:
                 await host.attention_mask(forward_pass, mask)
             if sampler is not None:
                 await sampler.request(forward_pass, [self.pending - 1])
-            result = await host.execute(forward_pass)
+            result = await submit(forward_pass)
         finally:
             host.drop(forward_pass)
         self._written = len(self.tokens)
         return result
+
+    async def draw(self, sampler: Sampler, most: int, stop: Stop, *, whole: bool) -> list[int]:
+        """Compute everything pending, draw the next token and fill it in; up to `most` if `whole`.
+
+        Where it can, the engine goes on drawing meanwhile: up to `most` tokens, as long as the
+        last page has room, and to one that a sequence of `stop` ends with. This context is as if
+        each step were made when its token is returned.
+        """
+        await self._render(prompt=True)
+        closing = stop.closing()
+        if self._ahead is not None and not self._ahead.suits(sampler, closing, most):
+            self._halt()
+        if self._ahead is None and not await self._run_ahead(sampler, most, closing):
+            token = await self.step(sampler)
+            self.fill_tokens([token])
+            return [token]
+        ahead = self._ahead
+        assert ahead is not None, "it was begun"
+        tokens = await ahead.rest() if whole else [await ahead.next()]
+        self._written = len(self.tokens) + len(tokens) - 1
+        self._append(tokens)
+        if ahead.over:
+            ahead.drop()
+            self._ahead = None
+        return tokens
+
+    async def _run_ahead(self, sampler: Sampler, most: int, closing: Sequence[int]) -> bool:
+        """Let the engine draw several tokens, if nothing but their sampler decides on them."""
+        if type(sampler) not in PLAIN or type(self).step is not Context.step:
+            return False
+        await self._prepare()
+        room = len(self._pages) * self.model.page_size - len(self.tokens)
+        steps = min(most, room + 1)
+        if steps < 2 or not self._mask_goes_on():
+            return False
+
+        async def decode(forward_pass: Any) -> Any:
+            return await host.decode(forward_pass, steps, closing, [])
+
+        decoding = await self._submit(sampler, decode)
+        self._ahead = Ahead(decoding, sampler, closing, steps)
+        return True
+
+    def _mask_goes_on(self) -> bool:
+        """Whether the next tokens see what the last one does, and each other."""
+        hidden = self._hidden
+        return self._masks[-1] == hidden and not (hidden and hidden[-1][1] > len(self.tokens))
+
+    def _halt(self) -> None:
+        """What is drawn ahead is not what comes next."""
+        if self._ahead is not None:
+            self._stale.append(self._ahead)
+            self._ahead = None
+
+    async def _stop_stale(self) -> None:
+        while self._stale:
+            await self._stale.pop().stop()
 
     def _need_input(self) -> None:
         """A pass needs an input: with nothing pending the last token is computed again.
@@ -243,6 +325,7 @@ class Context:
 
     def rewind(self, length: int) -> None:
         """Keep the first `length` tokens."""
+        self._halt()
         if not 0 <= length <= len(self.tokens):
             raise ValueError(f"cannot rewind {len(self.tokens)} tokens to {length}")
         for values in (self.tokens, self.positions, self._masks):
@@ -256,6 +339,7 @@ class Context:
 
     def mask_tokens(self, start: int, stop: int, *, hidden: bool = True) -> None:
         """Hide tokens (or show them again) from everything filled in later."""
+        self._halt()
         self._hidden = (hide if hidden else show)(self._hidden, start, stop)
 
     async def drop_masked_pages(self) -> int:
@@ -263,6 +347,8 @@ class Context:
 
         The tokens leave the context; the others keep their positions but move to lower slots.
         """
+        self._halt()
+        await self._stop_stale()
         size = self.model.page_size
         dropped = 0
         for index in reversed(range(self._written // size)):

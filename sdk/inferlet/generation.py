@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from .ahead import MANY
 from .samplers import Sampler
 from .stops import Stop
 from .text import TextDecoder
@@ -45,8 +46,7 @@ class Generation:
         return self
 
     async def __anext__(self) -> str:
-        if not self.ignore_eos and not self.tokens:
-            self.stop |= await self.context.model.end_of_turn()
+        await self._begin()
         while self.finish_reason is None:
             await self._advance()
             held = 0 if self.finish_reason else self.stop.held(self.text[self._given :])
@@ -58,18 +58,25 @@ class Generation:
 
     async def finish(self) -> Generation:
         """Run to the end."""
-        async for _ in self:
-            pass
+        await self._begin()
+        while self.finish_reason is None:
+            # A text may be complete after any token; sequences and the limit end a draw.
+            await self._advance(whole=not self.stop.texts)
+        self._given = len(self.text)
         return self
 
-    async def _advance(self) -> None:
-        token = await self.context.step(self.sampler)
-        self.context.fill_tokens([token])
-        self.tokens.append(token)
+    async def _begin(self) -> None:
+        if not self.ignore_eos and not self.tokens:
+            self.stop |= await self.context.model.end_of_turn()
+
+    async def _advance(self, *, whole: bool = False) -> None:
+        limit = self.stop.limit
+        most = MANY if limit is None else limit - len(self.tokens)
+        self.tokens += await self.context.draw(self.sampler, most, self.stop, whole=whole)
         matched = self.stop.matched(self.tokens)
         if matched:
             self.finish_reason = "stop"
-        elif self.stop.limit is not None and len(self.tokens) >= self.stop.limit:
+        elif limit is not None and len(self.tokens) >= limit:
             self.finish_reason = "max_tokens"
         await self._decode(matched)
         if self.finish_reason is not None:

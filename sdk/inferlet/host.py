@@ -1,4 +1,4 @@
-"""Every function of `inferlet:core`, bound once, whatever the inferlet runs in.
+"""Every function of `inferlet:core`, and decoding, whatever the inferlet runs in: bound once.
 
 `Context` covers the usual; techniques that build passes of their own call these. Handles are
 opaque; release them with `drop`, a pollable before what it came from. Units and traps are in the
@@ -23,6 +23,7 @@ _RUNTIME = "inferlet:core/runtime"
 _TOKENIZE = "inferlet:core/tokenize"
 _KVS = "inferlet:core/kvs"
 _MESSAGE = "inferlet:core/message"
+_EXT = "pie:ext/ext"
 
 KV_PAGE = 0
 """The resource type number of KV pages."""
@@ -71,6 +72,12 @@ execute = bind(_FORWARD, "[method]forward-pass.execute")
 pass_pollable = bind(_FORWARD, "[method]forward-pass-result.pollable")
 get_tokens = bind(_FORWARD, "[method]forward-pass-result.get-tokens")
 get_distributions = bind(_FORWARD, "[method]forward-pass-result.get-distributions")
+
+decode = bind(_EXT, "decode")
+decoding_pollable = bind(_EXT, "[method]decoding.pollable")
+decoding_ended = bind(_EXT, "[method]decoding.ended")
+decoding_get = bind(_EXT, "[method]decoding.get")
+decoding_cancel = bind(_EXT, "[method]decoding.cancel")
 
 get_version = bind(_RUNTIME, "get-version")
 get_instance_id = bind(_RUNTIME, "get-instance-id")

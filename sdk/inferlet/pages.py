@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import host
+from .ahead import Ahead
 
 
 @dataclass(eq=False)
@@ -25,6 +27,7 @@ class PagePool:
     """
 
     _released: list[int] = field(default_factory=list)
+    _abandoned: list[Ahead] = field(default_factory=list)
 
     async def take(self, queue: Any, count: int) -> list[Page]:
         """New pages; waits until the engine has room for all of them (contract R4)."""
@@ -36,8 +39,9 @@ class PagePool:
         for page in pages:
             page.users += 1
 
-    def release(self, pages: list[Page]) -> None:
-        """One context fewer lists `pages`."""
+    def release(self, pages: list[Page], abandoned: Sequence[Ahead] = ()) -> None:
+        """One context fewer lists `pages`; nobody wants what is `abandoned`."""
+        self._abandoned += abandoned
         for page in pages:
             page.users -= 1
             if not page.users:
@@ -45,6 +49,8 @@ class PagePool:
 
     async def settle(self, queue: Any) -> None:
         """Give back what nobody uses. Passes already submitted keep their pages (contract R2)."""
+        while self._abandoned:
+            self._abandoned.pop().drop()
         if self._released:
             pointers, self._released = self._released, []
             await host.deallocate(queue, host.KV_PAGE, pointers)

@@ -78,3 +78,7 @@ class TopKTopP:
         await host.output_tokens_top_k_top_p(
             forward_pass, indices, self.temperature, self.k, self.p
         )
+
+
+PLAIN: frozenset[type] = frozenset({Greedy, Multinomial, TopP, TopK, MinP, TopKTopP})
+"""Samplers that ask every pass for the same, and so need not be asked before each."""

@@ -48,6 +48,10 @@ class Stop:
             default=0,
         )
 
+    def closing(self) -> list[int]:
+        """The tokens that sequences end with: after no other may there be a match."""
+        return sorted({sequence[-1] for sequence in self.sequences})
+
     def found(self, text: str) -> int:
         """Where the first of the texts begins in `text`, or -1."""
         places = [place for stop in self.texts if (place := text.find(stop)) >= 0]

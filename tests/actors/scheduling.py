@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
@@ -31,6 +31,7 @@ from pie.messages import (
     Sample,
     SchedulerMessage,
     ServiceStats,
+    SubmitDecoding,
     SubmitPass,
 )
 from pie.testing import HashModel, SimulatedGpu
@@ -70,6 +71,20 @@ class Bench:
         priority: Priority = Priority.NORMAL,
     ) -> SubmitPass:
         message = SubmitPass(instance, QueueId(queue), priority, work)
+        self.service.tell(message)
+        return message
+
+    def decode(
+        self,
+        instance: InstanceId,
+        work: ForwardPass,
+        steps: int,
+        *,
+        stops: Iterable[int] = (),
+        queue: int = 0,
+        priority: Priority = Priority.NORMAL,
+    ) -> SubmitDecoding:
+        message = SubmitDecoding(instance, QueueId(queue), priority, work, steps, frozenset(stops))
         self.service.tell(message)
         return message
 

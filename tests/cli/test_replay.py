@@ -30,7 +30,7 @@ def test_a_run_is_traced_and_replayed(
     path = tmp_path / "t.json"
     ran = pie("run", PROBE, "--model", tiny_model, "--trace", path, "--", "generate")
     events = json.loads(path.read_text())
-    passes = [e for e in events if e["ph"] == "X" and e.get("cat") == "pass"]
+    passes = [e for e in events if e["ph"] == "X" and e.get("cat") in ("pass", "follow")]
     replayed = pie("replay", path, "--machine", "H100", "--json")
     report = json.loads(replayed.out)
 

@@ -116,6 +116,8 @@ def nothing_of(interface: str, function: str) -> Any:
         return None
     if kind == "pollable":
         return Ready()
+    if kind == "tuple<list<u32>, bool>":
+        return [], True
     if kind.startswith("tuple<"):
         return [], []
     if kind in _NEUTRAL:

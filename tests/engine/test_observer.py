@@ -41,6 +41,9 @@ class Diary:
     def ended(self, step: Sequence[Any], lost: PieError | None, /) -> None:
         self.told.append("ended" if lost is None else "lost")
 
+    def proceeded(self, work: Any, /) -> None:
+        self.told.append(f"proceeded as {work.sequence}")
+
     def finished(self, work: Any, /) -> None:
         self.told.append(f"finished {work.sequence}" + (" in vain" if work.error else ""))
 

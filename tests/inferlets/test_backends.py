@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pie.testing import load_main, outcome_of, run_native, simulated_engine
+from pie.testing import (
+    HashModel,
+    LinearTiming,
+    SimulatedGpu,
+    load_main,
+    outcome_of,
+    run_native,
+    simulated_engine,
+)
 
 from .loading import component_of
 
@@ -35,9 +43,21 @@ async def test_natively(case: str) -> None:
 
 
 @pytest.mark.slow
+async def test_a_component_gets_what_it_gets_step_by_step_whoever_ran_ahead() -> None:
+    """Contract X10, S3: also when it leaves a stream and draws again in one go."""
+    gpu = SimulatedGpu(HashModel(), LinearTiming(0.25, 0.0))
+    async with component_of(PROBE) as program, simulated_engine(gpu) as engine:
+        texts = [
+            (await outcome_of(await engine.launch(program, [case], seed=3))).text
+            for case in ("ahead", "stepwise")
+        ]
+    assert texts[0] == texts[1] != ""
+
+
+@pytest.mark.slow
 async def test_a_component_does_what_native_code_does() -> None:
     async with component_of(PROBE) as program, simulated_engine() as engine:
-        for case in [*EXPECTED, "fork", "masks"]:
+        for case in [*EXPECTED, "fork", "masks", "ahead"]:
             component = await outcome_of(await engine.launch(program, [case], seed=5))
             native = await run_native(engine, load_main(PROBE), [case], seed=5)
             assert (component.event, component.messages, component.stdout) == (

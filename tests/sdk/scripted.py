@@ -31,6 +31,34 @@ class Pass:
     outputs: list[tuple[Any, ...]] = attrs.field(factory=list)
 
 
+@attrs.define
+class Decoding:
+    """Passes that follow each other."""
+
+    upcoming: Pass
+    left: int
+    stops: list[int]
+    over: bool = False
+
+    def draw(self, token: int) -> None:
+        before = self.upcoming
+        self.left -= 1
+        self.over = not self.left or token in self.stops
+        mask = None
+        if before.mask is not None:
+            *runs, last = before.mask[-1]
+            mask = [[*runs, last + 1] if len(runs) % 2 == 0 else [*runs, last, 1]]
+        outputs = [(kind, [0], *rest) for kind, _, *rest in before.outputs]
+        self.upcoming = Pass(
+            [token],
+            [before.positions[-1] + 1],
+            before.pages,
+            before.last_length + 1,
+            mask,
+            outputs,
+        )
+
+
 @attrs.define(eq=False)
 class Handle:
     """A resource: `drop` must get each once."""
@@ -183,6 +211,33 @@ class ScriptedHost:
 
     def _output_distributions(self, it: Handle, *request: Any) -> None:
         it.of.outputs.append(("distributions", *request))
+
+    def _decode(self, it: Handle, steps: int, stops: list[int], growth: list[int]) -> Handle:
+        first: Pass = it.of
+        room = len(first.pages) * self.page_size
+        length = room - self.page_size + first.last_length
+        assert not growth
+        assert length + steps - 1 <= room, "contract X10"
+        return self._new("decoding", Decoding(first, steps, stops))
+
+    def _decoding__pollable(self, decoding: Handle) -> Handle:
+        return self._new("pollable", decoding)
+
+    def _decoding__ended(self, decoding: Handle) -> Handle:
+        return self._new("pollable", decoding)
+
+    def _decoding__get(self, handle: Handle, limit: int) -> tuple[list[int], bool]:
+        """As few as possible at a time, but for who wants them all."""
+        decoding: Decoding = handle.of
+        found: list[int] = []
+        while not decoding.over and len(found) < limit:
+            self.passes.append(decoding.upcoming)
+            found.append(next(self._tokens))
+            decoding.draw(found[-1])
+        return found, decoding.over
+
+    def _decoding__cancel(self, decoding: Handle) -> None:
+        decoding.of.over = True
 
     def _forward_pass__execute(self, it: Handle) -> Handle | None:
         done: Pass = it.of

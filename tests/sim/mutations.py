@@ -74,8 +74,8 @@ MUTATIONS = (
         name="a reply is lost",
         owner=Ledger,
         function="_finish_one",
-        old="asked.reply.answer(result_of(work)",
-        new="work.sequence % 9 and asked.reply.answer(result_of(work)",
+        old="asked.reply.answer(answer)",
+        new="work.sequence % 9 and asked.reply.answer(answer)",
     ),
     Mutation(
         name="an export does not count as a holder",

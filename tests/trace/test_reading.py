@@ -43,9 +43,9 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, data: bytes) -> None:
 
 
 def test_another_version_is_refused(good: Path) -> None:
-    good.write_text(good.read_text().replace('"version":1', '"version":7'))
+    good.write_text(good.read_text().replace('"version":2', '"version":7'))
 
-    assert "is a trace of version 7, this Pie reads 1" in _reason(good)
+    assert "is a trace of version 7, this Pie reads 1 and 2" in _reason(good)
 
 
 def test_a_broken_line_is_named(good: Path) -> None:

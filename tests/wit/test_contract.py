@@ -47,7 +47,9 @@ MEMBERS = {
     "inferlet:image/image": "embed-image calculate-embed-size",
     "pie:ext/ext": """
         [method]embedding-result.pollable [method]embedding-result.get
-        try-import try-export read-embeddings tokenize-plain""",
+        try-import try-export read-embeddings tokenize-plain decode
+        [method]decoding.pollable [method]decoding.ended [method]decoding.get
+        [method]decoding.cancel""",
 }
 
 
@@ -127,6 +129,12 @@ def test_the_table_covers_every_interface() -> None:
             "try-import",
             "queue: borrow<queue>, resource-type: u32, name: string",
             "option<list<pointer>>",
+        ),
+        (
+            "pie:ext/ext",
+            "decode",
+            "pass: borrow<forward-pass>, steps: u32, stop-tokens: list<u32>, growth: list<pointer>",
+            "decoding",
         ),
     ],
 )

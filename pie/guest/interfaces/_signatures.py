@@ -363,6 +363,21 @@ SIGNATURES: Final[Mapping[str, Mapping[str, Signature]]] = MappingProxyType(
                 "read-embeddings": Signature(
                     (("queue", "borrow<queue>"), ("emb-ptrs", "list<pointer>")), "embedding-result"
                 ),
+                "[method]decoding.pollable": Signature((("self", "borrow<decoding>"),), "pollable"),
+                "[method]decoding.ended": Signature((("self", "borrow<decoding>"),), "pollable"),
+                "[method]decoding.get": Signature(
+                    (("self", "borrow<decoding>"), ("limit", "u32")), "tuple<list<u32>, bool>"
+                ),
+                "[method]decoding.cancel": Signature((("self", "borrow<decoding>"),), ""),
+                "decode": Signature(
+                    (
+                        ("pass", "borrow<forward-pass>"),
+                        ("steps", "u32"),
+                        ("stop-tokens", "list<u32>"),
+                        ("growth", "list<pointer>"),
+                    ),
+                    "decoding",
+                ),
                 "tokenize-plain": Signature(
                     (("tokenizer", "borrow<tokenizer>"), ("text", "string")), "list<u32>"
                 ),

@@ -24,9 +24,11 @@ from .common import (
     kind_of,
     wait_for,
 )
+from .decoding import register
 from .tokenize import INLINE_LENGTH, TokenizerHandle
 
 ext = HostInterface("pie:ext/ext")
+register(ext)
 
 
 @attrs.define(eq=False)

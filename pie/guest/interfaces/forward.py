@@ -277,12 +277,12 @@ def execute(instance: Instance, builder: PassBuilder) -> PassResultHandle | Wait
         if builder.outputs or builder.stored:
             raise GuestError("execute: outputs are asked of a pass without inputs (K1)")
         return None
-    if _room(instance):
+    if has_room(instance):
         return _submit(instance, builder)
     return Wait(tuple(instance.in_flight), lambda: _submit(instance, builder))
 
 
-def _room(instance: Instance) -> bool:
+def has_room(instance: Instance) -> bool:
     """Whether one more pass may be in flight; forgets the finished ones."""
     line = instance.in_flight
     while line and line[0].ready():
@@ -294,16 +294,21 @@ def _room(instance: Instance) -> bool:
     return len(line) < instance.limits.max_passes_in_flight
 
 
+def check_entries(instance: Instance, more: int, call: str) -> int:
+    """What is asked for and not taken, with `more`; LimitExceeded if that is too much."""
+    total, limit = instance.result_entries + more, instance.limits.max_result_entries
+    if total > limit:
+        raise LimitExceeded(
+            f"{call}: {total} tokens and distribution entries are asked for and not taken, "
+            f"the limit is {limit}"
+        )
+    return total
+
+
 def _submit(instance: Instance, builder: PassBuilder) -> PassResultHandle | None:
     # Only now, after waiting for room: another strand of a native guest may have freed its pages.
     work, queue = freeze(instance, builder), builder.queue
-    total = instance.result_entries + builder.sampled + builder.ranked
-    limit = instance.limits.max_result_entries
-    if total > limit:
-        raise LimitExceeded(
-            f"execute: {total} tokens and distribution entries are asked for and not taken, "
-            f"the limit is {limit}"
-        )
+    total = check_entries(instance, builder.sampled + builder.ranked, "execute")
     message = SubmitPass(instance.id, queue.number, queue.priority, work)
     instance.in_flight.append(message.reply)
     instance.mover.submitted = True

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
 import trio
 from numpy.typing import NDArray
 
+from pie.actors.decodings import PendingDecoding
 from pie.actors.ledger import Ledger
 from pie.actors.passes import Pending
 from pie.actors.planner import Chunk
 from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints, ModelInfo, ints
 from pie.errors import PieError
-from pie.messages import SchedulerMessage
+from pie.messages import SchedulerMessage, SubmitDecoding
 from pie.trace.reading import BatchFacts, ModelFacts
 
 from ..adapters import HashAdapters
@@ -70,10 +71,12 @@ class BlankRunner:
 
 
 class BatchWatch:
-    """An `Observer` that appends the batches of one model to a list."""
+    """An `Observer` that appends the batches of one model to a list, and tells of decodings."""
 
-    def __init__(self, model: int, batches: list[BatchFacts]) -> None:
-        self._model, self._batches = model, batches
+    def __init__(
+        self, model: int, batches: list[BatchFacts], proceeded: Callable[[SubmitDecoding], None]
+    ) -> None:
+        self._model, self._batches, self._proceeded = model, batches, proceeded
         self._began = 0.0
         self._batch: Batch | None = None
 
@@ -94,6 +97,9 @@ class BatchWatch:
     def opened(self, ledger: Ledger, /) -> None: ...
     def took(self, message: SchedulerMessage, /) -> None: ...
     def submitted(self, work: Pending, /) -> None: ...
+    def proceeded(self, work: PendingDecoding, /) -> None:
+        self._proceeded(work.token)
+
     def finished(self, work: Pending, /) -> None: ...
     def moved_out(self, numbers: Sequence[int], /) -> None: ...
     def moved_back(self, numbers: Sequence[int], /) -> None: ...

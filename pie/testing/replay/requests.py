@@ -18,6 +18,7 @@ from pie.messages import (
     ReleaseExport,
     RunCommand,
     Sample,
+    SubmitDecoding,
     SubmitPass,
     Synchronize,
 )
@@ -66,7 +67,12 @@ def message_of(request: Request, pointers: Pointers) -> Any:
     match request.name:
         case "pass":
             queue, priority = QueueId(args["queue"]), Priority(args["priority"])
-            return SubmitPass(instance, queue, priority, _work(request, pointers))
+            work = _work(request, pointers)
+            if request.is_decoding:
+                # As many passes as ran: which token ended it, or who, is not in the record.
+                steps = max(1, len(request.times))
+                return SubmitDecoding(instance, queue, priority, work, steps, frozenset())
+            return SubmitPass(instance, queue, priority, work)
         case "command":
             return _command(request, pointers)
         case "allocate":

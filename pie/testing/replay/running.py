@@ -26,9 +26,17 @@ from pie.config import Scheduling
 from pie.errors import PieError, UsageError, leaves
 from pie.ids import InstanceId
 from pie.mailbox import Ask
-from pie.messages import EndInstance, ExecutorMessage, ModelService, OpenInstance, SchedulerMessage
+from pie.messages import (
+    CancelDecoding,
+    EndInstance,
+    ExecutorMessage,
+    ModelService,
+    OpenInstance,
+    SchedulerMessage,
+    SubmitDecoding,
+)
 from pie.signals import Deadline, Signal, wait_any
-from pie.trace.figures import Figures, Service, figures
+from pie.trace.figures import Figures, Service, figures, served
 from pie.trace.reading import BatchFacts, InstanceFacts, ModelFacts, Record
 
 from ..determinism import run_simulated
@@ -92,6 +100,7 @@ class _Replay:
         self._unanswered: dict[Step, None] = {}
         self._batches: list[BatchFacts] = []
         self._sources: list[Source] = []
+        self._decodings: dict[SubmitDecoding, Step] = {}
 
     async def run(self) -> Replayed:
         async with trio.open_nursery() as nursery:
@@ -121,7 +130,7 @@ class _Replay:
         address, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
         executor, batches = trio.open_memory_channel[ExecutorMessage](0)
         activity = Activity()
-        watch = BatchWatch(facts.model, self._batches)
+        watch = BatchWatch(facts.model, self._batches, self._proceeded)
         scheduler = Scheduler(mailbox, executor, info, activity, config, None, watch)
         nursery.start_soon(Executor(batches, device).run)
         nursery.start_soon(scheduler.run)
@@ -219,9 +228,16 @@ class _Replay:
             self._unanswered[step] = None
             message.reply.add(Bell(lambda: self._answered(source, step)))
         service.tell(message)
+        if isinstance(message, SubmitDecoding):
+            self._decodings[message] = step
+            if not step.request.times:
+                service.tell(CancelDecoding(message, 0))  # before it began
         self._pass_by(step)
         if step.following is not None:
             self._satisfied(source, step.following)
+
+    def _proceeded(self, message: SubmitDecoding) -> None:
+        self._decodings[message].times.append(trio.current_time())
 
     def _answered(self, source: Source, step: Step) -> None:
         step.answered, step.error = trio.current_time(), step.message.reply.error
@@ -255,18 +271,12 @@ class _Replay:
             reasons = {source.over for source in self._sources if source.over}
             text = next(iter(sorted(reasons)), "every pass failed")
             raise UsageError(f"no pass of the trace came through: {text}")
-        services = [
-            Service(
-                step.request.op,
-                step.request.instance,
-                users[step.request.instance],
-                step.request.args["tokens"],
-                step.request.args["sampled"] + step.request.args["ranked"],
-                step.issued - self._began,
-                step.answered - self._began,
-            )
-            for step in good
-        ]
+        services: list[Service] = []
+        for step in good:
+            user = users[step.request.instance]
+            cancelled = step.request.is_decoding and not step.request.times
+            times = [] if cancelled else [*step.times, step.answered]
+            services += served(step.request, user, step.issued, times, self._began)
         failed = len(passes) - len(good)
         given_up = {s.facts.instance: s.over for s in self._sources if s.over}
         return Replayed(services, self._batches, figures(services, self._batches, failed), given_up)

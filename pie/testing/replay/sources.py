@@ -40,6 +40,8 @@ class Step:
     """Nobody has to wait for it to be made."""
     issued: float = -1.0
     answered: float = -1.0
+    times: list[float] = attrs.field(factory=list)
+    """When the passes of a decoding ended, but for the last."""
     message: Any = None
     error: PieError | None = None
 

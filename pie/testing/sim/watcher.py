@@ -9,6 +9,7 @@ from zlib import crc32
 import attrs
 import trio
 
+from pie.actors.decodings import PendingDecoding
 from pie.actors.ledger import Ledger
 from pie.actors.passes import Pending, PendingPass
 from pie.actors.planner import Chunk
@@ -93,9 +94,18 @@ class Watcher:
             self.reached["a lost batch of several" if several else "a lost batch"] += 1
         self.check()
 
+    def proceeded(self, work: PendingDecoding, /) -> None:
+        self.journal.note(f"proceeded {_name(work)} after {work.work.inputs[0]}")
+        assert not work.finished, f"{_name(work)} goes on after its end"
+        assert len(work.token.feed.tokens) == work.drawn < work.token.steps, "a token was lost"
+        self.reached["a pass that follows by itself"] += 1
+        self.check()
+
     def finished(self, work: Pending, /) -> None:
         line = self._lines[work.instance, work.queue]
         assert work in line, f"{_name(work)} was answered twice, or never submitted"
+        if isinstance(work, PendingDecoding) and work.taken is not None:
+            self.reached["a decoding that is cancelled"] += 1
         if work.error is None:
             assert line[0] is work, f"{_name(work)} overtook {_name(line[0])} of its queue"
         else:
@@ -125,7 +135,7 @@ class Watcher:
 
     def _check_order(self, step: Sequence[Chunk]) -> None:
         """First in, first out: whatever is before a chunk in its queue ends by this step."""
-        complete = {chunk.work for chunk in step if chunk.last}
+        complete = {chunk.work for chunk in step if chunk.last and not chunk.work.continues}
         for chunk in step:
             for earlier in self._lines[chunk.work.instance, chunk.work.queue]:
                 if earlier is chunk.work:
@@ -209,6 +219,8 @@ def _name(work: Pending) -> str:
 
 def _result(work: Pending) -> str:
     """Sampled tokens, and the ids of distributions."""
+    if isinstance(work, PendingDecoding):
+        return str(work.token.feed.tokens)
     if not isinstance(work, PendingPass):
         return ""
     return f"{[slot[0] if isinstance(slot, tuple) else slot for slot in work.results]}"

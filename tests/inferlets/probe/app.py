@@ -56,6 +56,45 @@ async def masks() -> str:
     return f"{dropped} {answer.text} {ids}"
 
 
+class Stepwise(inferlet.Context):
+    """Its steps are its own: the engine cannot run ahead of them."""
+
+    async def step(self, sampler: inferlet.Sampler) -> int:
+        return await super().step(sampler)
+
+
+async def generates(kind: type[inferlet.Context]) -> str:
+    """Leaves streams early and late, stops at texts, and draws once more: all by chance."""
+    sampler, seen = inferlet.Multinomial(2.0), list[object]()
+    context = await kind.create(await inferlet.get_model())
+    await context.fill("prompt")
+    for pause in (0.0, 1.0):
+        async for piece in context.stream(sampler=sampler, max_tokens=12):
+            seen += [piece, context.pointers]
+            await inferlet.sleep(pause)
+            if len(context.tokens) % 4 == 0:
+                break
+        seen.append(await context.step(sampler))
+    other = await kind.create(context.model)
+    await other.fill("another")
+    stop = inferlet.stop_text("a", "b") | inferlet.stop_tokens(b"xy", b"c")
+    both = await inferlet.gather(
+        context.generate(sampler=sampler, max_tokens=40),
+        other.generate(sampler=sampler, stop=stop),
+    )
+    seen += [(each.text, each.tokens, each.finish_reason) for each in both]
+    seen += [await each.step(sampler) for each in (context, other)]
+    return str(seen)
+
+
+async def ahead() -> str:
+    return await generates(inferlet.Context)
+
+
+async def stepwise() -> str:
+    return await generates(Stepwise)
+
+
 async def breaks() -> None:
     raise KeyError("gone")
 
@@ -65,5 +104,5 @@ async def template() -> None:
 
 
 async def main(args: list[str]) -> str | None:
-    cases = (fork, sleep, cancel, talk, masks, breaks, template)
+    cases = (fork, sleep, cancel, talk, masks, breaks, template, ahead, stepwise)
     return await {each.__name__: each for each in cases}[args[0]]()
