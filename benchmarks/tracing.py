@@ -56,7 +56,7 @@ async def run(program: GuestProgram, guests: int, tokens: int, file: Path | None
         engine = await stack.enter_async_context(
             open_engine([device], config, observe=observe, guests=tracer)
         )
-        crowd = Crowd(engine, program, device)
+        crowd = Crowd(engine, program, device, [])
         async with trio.open_nursery() as nursery:
             await crowd.launch(nursery, guests, tokens=tokens)
     used = Usage.now() - began

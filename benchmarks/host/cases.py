@@ -77,6 +77,10 @@ def _all() -> dict[str, Case]:
             if guests <= most:
                 quick = guests <= (100 if kind == "python" else 1_000)
                 cases[f"tokens/{kind}/{guests}"] = Case(_tokens(kind, guests), quick, 600)
+    for kind in ("native-generate", "python-generate"):
+        for guests in (1, 100, 1_000):
+            quick = guests == 100
+            cases[f"tokens/{kind}/{guests}"] = Case(_tokens(kind, guests), quick, 600)
     for context in (16, 256, 1024, 4096):
         cases[f"context/{context}"] = Case(_tokens("wat", 64, context), context in (16, 1024))
     cases["launch/cold/wat"] = Case(_plain(launch.cold, "wat"))

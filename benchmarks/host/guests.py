@@ -1,4 +1,4 @@
-"""The three kinds of guests, and an engine in which they run on a device that answers at once."""
+"""The kinds of guests, and an engine in which they run on a device that answers at once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from .loop.app import main
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / ".build"
 PAGE_SIZE = 16
-KINDS = ("native", "wat", "python")
+KINDS = ("native", "wat", "python", "native-generate", "python-generate")
+"""The last two let the engine chain their steps."""
 
 
 def component_of(kind: str) -> Path:
@@ -40,7 +41,7 @@ async def loaded(
     kind: str, guests: int, interfaces: Sequence[HostInterface] = ALL
 ) -> AsyncIterator[GuestProgram]:
     """The looping inferlet as a program of a kind; UsageError if so many guests cannot be."""
-    if kind == "native":
+    if kind.startswith("native"):
         yield NativeProgram(main, interfaces)
         return
     host = WasmHost(interfaces, cache=BUILD / "compiled", max_guests=guests)
@@ -58,6 +59,8 @@ class Crowd:
     engine: Engine
     program: GuestProgram
     device: InstantDevice
+    more: list[str]
+    """Arguments of its kind."""
     launched: list[Launched] = attrs.field(factory=list)
     texts: list[str] = attrs.field(factory=list)
 
@@ -74,7 +77,7 @@ class Crowd:
 
         They wait for a message before their first pass with `wait` 1, after it with 2.
         """
-        arguments = [str(tokens), str(context), str(wait)]
+        arguments = [str(tokens), str(context), str(wait), *self.more]
         for _ in range(count):
             launched = await self.engine.launch(self.program, arguments)
             self.launched.append(launched)
@@ -131,7 +134,8 @@ async def crowd(
     async with loaded(kind, guests + 1, interfaces) as program:
         device = InstantDevice(HashModel(pages=max(64, pages), page_size=PAGE_SIZE))
         async with open_engine([device], config) as engine:
-            warm = Crowd(engine, program, device)
+            more = ["generate"] if kind.endswith("generate") else []
+            warm = Crowd(engine, program, device, more)
             async with trio.open_nursery() as nursery:
                 await warm.launch(nursery, 1, tokens=4)
-            yield Crowd(engine, program, device)
+            yield Crowd(engine, program, device, more)

@@ -1,7 +1,8 @@
-"""Decodes greedily, one pass per token: the Python form of `loop.wat`, also run natively.
+"""Decodes greedily: the Python form of `loop.wat`, also run natively.
 
 Arguments: the number of tokens (0 returns at once), the tokens of context to begin with, and 1 to
-wait for a message before the first pass, 2 to wait after it, 0 not to wait.
+wait for a message before the first pass, 2 to wait after it, 0 not to wait. With a fourth one the
+tokens after the first are generated in one call; else a pass is made for each.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import inferlet
 
 
 async def main(args: list[str]) -> str:
-    tokens, length, wait = map(int, args)
+    tokens, length, wait = map(int, args[:3])
     if tokens == 0:
         return ""
     model = await inferlet.get_model()
@@ -21,6 +22,9 @@ async def main(args: list[str]) -> str:
     context.fill_tokens([await context.step(inferlet.Greedy())])
     if wait == 2:
         await inferlet.receive()
+    if args[3:]:
+        await context.generate(max_tokens=tokens - 1, sampler=inferlet.Greedy(), ignore_eos=True)
+        return bytes(context.tokens[length:]).decode()
     for _ in range(tokens - 1):
         context.fill_tokens([await context.step(inferlet.Greedy())])
     return bytes(context.tokens[length:]).decode()
