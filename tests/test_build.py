@@ -110,13 +110,14 @@ def test_a_mistake_at_import_is_reported_by_the_real_tool(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_text_completion_imports_the_core_package_and_wasi_only() -> None:
+def test_text_completion_imports_the_core_and_ext_packages_and_wasi_only() -> None:
     component = build_cached(ROOT / "inferlets" / "text-completion", CACHE)
     command = [str(get_executable()), "component", "wit", "--json", str(component)]
     document = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     names = {package["name"] for package in document["packages"]}
     assert {name for name in names if not name.startswith("wasi:")} == {
         "inferlet:core",
+        "pie:ext",
         "root:component",
     }
     core = next(each for each in document["packages"] if each["name"] == "inferlet:core")

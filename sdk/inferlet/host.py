@@ -1,4 +1,4 @@
-"""Every function of `inferlet:core`, and decoding, whatever the inferlet runs in: bound once.
+"""Every function of `inferlet:core` and `pie:ext`, bound once, whatever the inferlet runs in.
 
 `Context` covers the usual; techniques that build passes of their own call these. Handles are
 opaque; release them with `drop`, a pollable before what it came from. Units and traps are in the
@@ -73,12 +73,6 @@ pass_pollable = bind(_FORWARD, "[method]forward-pass-result.pollable")
 get_tokens = bind(_FORWARD, "[method]forward-pass-result.get-tokens")
 get_distributions = bind(_FORWARD, "[method]forward-pass-result.get-distributions")
 
-decode = bind(_EXT, "decode")
-decoding_pollable = bind(_EXT, "[method]decoding.pollable")
-decoding_ended = bind(_EXT, "[method]decoding.ended")
-decoding_get = bind(_EXT, "[method]decoding.get")
-decoding_cancel = bind(_EXT, "[method]decoding.cancel")
-
 get_version = bind(_RUNTIME, "get-version")
 get_instance_id = bind(_RUNTIME, "get-instance-id")
 get_arguments = bind(_RUNTIME, "get-arguments")
@@ -112,6 +106,18 @@ subscribe = bind(_MESSAGE, "subscribe")
 subscription_pollable = bind(_MESSAGE, "[method]subscription.pollable")
 subscription_get = bind(_MESSAGE, "[method]subscription.get")
 unsubscribe = bind(_MESSAGE, "[method]subscription.unsubscribe")
+
+decode = bind(_EXT, "decode")
+decoding_pollable = bind(_EXT, "[method]decoding.pollable")
+decoding_ended = bind(_EXT, "[method]decoding.ended")
+decoding_get = bind(_EXT, "[method]decoding.get")
+decoding_cancel = bind(_EXT, "[method]decoding.cancel")
+try_import = bind(_EXT, "try-import")
+try_export = bind(_EXT, "try-export")
+read_embeddings = bind(_EXT, "read-embeddings")
+embedding_pollable = bind(_EXT, "[method]embedding-result.pollable")
+embedding_get = bind(_EXT, "[method]embedding-result.get")
+tokenize_plain = bind(_EXT, "tokenize-plain")
 
 
 async def ready(pollable: Any) -> None:

@@ -146,9 +146,9 @@ def test_signatures_as_the_contract_writes_them(
     assert signature.result == result
 
 
-def test_the_guest_library_binds_all_of_the_core_package() -> None:
+def test_the_guest_library_binds_all_of_the_core_and_ext_packages() -> None:
     prefixes = {value: name for name, value in vars(host).items() if name in _PREFIXES}
-    assert len(prefixes) == 6
+    assert len(prefixes) == 7
     source = Path(host.__file__).read_text()
     bound = re.findall(r'bind\((_[A-Z]+), "(.+?)"\)', source)
     assert sorted((getattr(host, name), function) for name, function in bound) == sorted(
@@ -156,7 +156,7 @@ def test_the_guest_library_binds_all_of_the_core_package() -> None:
     )
 
 
-_PREFIXES = {"_COMMON", "_FORWARD", "_RUNTIME", "_TOKENIZE", "_KVS", "_MESSAGE"}
+_PREFIXES = {"_COMMON", "_FORWARD", "_RUNTIME", "_TOKENIZE", "_KVS", "_MESSAGE", "_EXT"}
 
 
 @pytest.mark.parametrize("package", sorted(wit_check.package_folders()))
