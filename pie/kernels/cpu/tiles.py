@@ -11,8 +11,9 @@ for integer kinds they do not depend on the target either:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeAlias
 
 from llvmlite import ir
 
@@ -29,12 +30,21 @@ _AHEAD = 4096
 """Bytes from what is multiplied to what is fetched from memory."""
 
 
+SumAt: TypeAlias = Callable[[int], Value]
+"""Gives a sum by its number, when it is asked for."""
+
+
+def crowded(e: Emit) -> bool:
+    """Whether there are 16 registers only."""
+    return e.target.machine == "x86_64" and e.lanes == 8
+
+
 def pinned(e: Emit, values: State) -> State:
     """The same values, computed before all that is written below and used after what is above.
 
     With 16 registers, LLVM's own order of a group's 100 and more instructions spills most.
     """
-    if e.target.machine != "x86_64" or e.lanes != 8:
+    if not crowded(e):
         return values
     kinds = [ir.FunctionType(value.type, [value.type]) for value in values]
     return tuple(
@@ -66,7 +76,7 @@ class _Tile(ABC):
         return [const(self.e.F, 0.0)] * len(self.places)
 
     @abstractmethod
-    def group(self, i: Value, rows: list[Value], sums: list[Value]) -> list[Value]:
+    def group(self, i: Value, rows: list[Value], sum_at: SumAt) -> list[Value]:
         """The sums with group i added; `rows` are the addresses of that group."""
 
     def totals(self, sums: list[Value]) -> list[Value]:
@@ -74,7 +84,7 @@ class _Tile(ABC):
 
 
 class _IntegerTile(_Tile):
-    def group(self, i: Value, rows: list[Value], sums: list[Value]) -> list[Value]:
+    def group(self, i: Value, rows: list[Value], sum_at: SumAt) -> list[Value]:
         e, dot, nibbles = self.e, DOTS[self.e.target.dot](self.e), self.kind is Kind.Q4
         lines = e.at(self.weights, i, GROUP_BYTES[Kind.Q4] if nibbles else 8 * _LINE)
         firsts = [const(e.I, 0)] * self.rows
@@ -88,7 +98,7 @@ class _IntegerTile(_Tile):
                 for state, (row, part) in zip(states, self.places, strict=True)
             ]
         wholes = [dot.sum(state) for state in states]
-        return self.scaled(wholes, i, lines, rows, sums)
+        return self.scaled(wholes, i, lines, rows, sum_at)
 
     def operands(self, dot: Dot, lines: Value) -> Iterator[tuple[int, list[Operand]]]:
         """Weights of 4 inputs, one operand for each part, and where these inputs are in a group."""
@@ -102,7 +112,7 @@ class _IntegerTile(_Tile):
                 yield 16 * half + 4 * j, [both[half] for both in halves]
 
     def scaled(
-        self, wholes: list[Value], i: Value, lines: Value, rows: list[Value], sums: list[Value]
+        self, wholes: list[Value], i: Value, lines: Value, rows: list[Value], sum_at: SumAt
     ) -> list[Value]:
         e, b, new = self.e, self.e.b, []
         if self.kind is Kind.Q4:
@@ -112,9 +122,9 @@ class _IntegerTile(_Tile):
             minima = e.at(scales, self.groups, _HALVES)
         d = self.factors(scales)
         m = [] if self.kind is Kind.Q8 else self.factors(minima)
-        for whole, total, (row, part) in zip(wholes, sums, self.places, strict=True):
+        for at, (whole, (row, part)) in enumerate(zip(wholes, self.places, strict=True)):
             scaled = b.fmul(b.sitofp(whole, e.F), e.spread(F32, rows[row], SCALE))
-            total = e.fma(scaled, d[part], total)
+            total = e.fma(scaled, d[part], sum_at(at))
             if m:
                 total = e.fma(m[part], e.spread(F32, rows[row], SCALED_SUM), total)
             new.append(total)
@@ -132,9 +142,9 @@ class _FloatTile(_Tile):
         half = len(self.places)
         return [self.e.b.fadd(x, y) for x, y in zip(sums[:half], sums[half:], strict=True)]
 
-    def group(self, i: Value, rows: list[Value], sums: list[Value]) -> list[Value]:
+    def group(self, i: Value, rows: list[Value], sum_at: SumAt) -> list[Value]:
         e, half = self.e, len(self.places)
-        sums = list(sums)
+        sums = [sum_at(at) for at in range(2 * half)]
         lines = e.at(self.weights, i, GROUP_BYTES[self.kind])
         for j in range(16):
             line = self.line(lines, j)
@@ -188,18 +198,51 @@ def strips(e: Emit, kind: Kind, rows: int) -> list[Sequence[int]]:
 
 
 def _over_groups(tile: _Tile, x: Value, stride: Value) -> list[Value]:
+    """The totals of all groups of inputs."""
     e, kind = tile.e, tile.kind
     starts = [e.at(x, e.b.mul(stride, const(I64, row))) for row in range(tile.rows)]
     width = group_bytes(form_of(kind), e.target)
 
-    def body(i: Value, sums: list[Value]) -> list[Value]:
+    def group(i: Value, sum_at: SumAt) -> list[Value]:
         ahead = e.at(tile.weights, i, GROUP_BYTES[kind])
         for line in range(0, GROUP_BYTES[kind], _LINE):
             e.prefetch(ahead, _AHEAD + line)
         offset = e.b.mul(i, const(I64, width))
-        return tile.group(i, [e.b.add(start, offset) for start in starts], sums)
+        return tile.group(i, [e.b.add(start, offset) for start in starts], sum_at)
 
-    return tile.totals(e.loop(tile.groups, tile.zeros(), body))
+    def body(i: Value, sums: list[Value]) -> list[Value]:
+        return group(i, sums.__getitem__)
+
+    if not crowded(e) or kind is Kind.BF16 or len(tile.places) <= 4:
+        return tile.totals(e.loop(tile.groups, tile.zeros(), body))
+    return tile.totals(_in_memory(e, tile.groups, tile.zeros(), group))
+
+
+def _in_memory(
+    e: Emit, groups: Value, zeros: list[Value], group: Callable[[Value, SumAt], list[Value]]
+) -> list[Value]:
+    """As a loop with sums in registers, but on the stack: products need the registers."""
+    width = 4 * e.lanes
+    block = e.b.alloca(e.F, len(zeros))
+    block.align = width
+    slots = e.b.ptrtoint(block, I64)
+    kind = ir.FunctionType(ir.VoidType(), [I64])
+
+    def store(sums: list[Value]) -> None:
+        for at, value in enumerate(sums):
+            e.store(value, slots, at * width, align=width)
+        e.b.asm(kind, "", "r,~{memory}", [slots], side_effect=True)  # or LLVM undoes it
+
+    def load(at: int) -> Value:
+        return e.load(e.F, slots, at * width, align=width)
+
+    def body(i: Value, _: list[Value]) -> list[Value]:
+        store(group(i, load))
+        return []
+
+    store(zeros)
+    e.loop(groups, [], body)
+    return [load(at) for at in range(len(zeros))]
 
 
 def _store(e: Emit, totals: list[Value], places: list[Value], added: bool) -> None:
