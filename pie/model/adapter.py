@@ -1,9 +1,8 @@
 """LoRA on q, k and v: what adapter slots hold, and how a batch's rows get theirs (contract X8).
 
 Hu et al.: "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022. The rows of a batch
-that share an adapter and its noise are one *use*: gathered, padded to an aligned number, taken
-through two thin products and added to the outputs of the base model. A row's bits so depend on
-nothing but the row and its adapter.
+that share an adapter and its noise are one *use*. What a runner does with it leaves a row's bits
+to depend on nothing but the row and its adapter.
 """
 
 from __future__ import annotations
@@ -12,23 +11,20 @@ from collections import OrderedDict
 
 import attrs
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pie.batch import (
     AdapterCommand,
     Batch,
     ClearAdapter,
     DownloadAdapter,
+    Floats,
     InitializeAdapter,
     UpdateAdapter,
     UploadAdapter,
 )
 from pie.errors import PassFailed
 
-from .blocks import aligned
 from .config import LlamaConfig
 from .evolution import Strategy
 from .lora_file import TARGETS, Adapter, outputs, read_adapter, write_adapter
@@ -54,12 +50,12 @@ class LoraSupport:
 class Delta:
     """What an adapter adds to the outputs of a layer's q, k and v."""
 
-    down: Tensor  # [ranks of q, k and v together, hidden]
-    up: Tensor  # [q, k and v rows, ranks], zero outside its three blocks, scaled by alpha / rank
+    down: Floats  # [ranks of q, k and v together, hidden]
+    up: Floats  # [q, k and v rows, ranks], zero outside its three blocks, scaled by alpha / rank
 
     @property
     def bytes(self) -> int:
-        return 4 * (self.down.numel() + self.up.numel())
+        return 4 * (self.down.size + self.up.size)
 
 
 Deltas = list[Delta | None]
@@ -88,28 +84,15 @@ def _delta(adapter: Adapter, layer: int, config: LlamaConfig) -> Delta | None:
             up[row : row + rows[target], columns] = projection.up * scale
             rank = columns.stop
         row += rows[target]
-    return Delta(torch.from_numpy(down), torch.from_numpy(up))
+    return Delta(down, up)
 
 
 @attrs.frozen(eq=False)
 class Use:
     """The rows of a batch that share an adapter and its noise."""
 
-    rows: Tensor
+    rows: NDArray[np.int64]
     deltas: Deltas
-
-    def add(self, layer: int, x: Tensor, qkv: Tensor) -> None:
-        """Add to `qkv` [aligned rows, q, k and v rows], in place, what the adapter makes of `x`.
-
-        `x` [aligned rows, hidden] is the input of the layer's projections.
-        """
-        delta = self.deltas[layer]
-        if delta is None:
-            return
-        count = len(self.rows)
-        picked = F.pad(x[self.rows], (0, 0, 0, aligned(count) - count))
-        added = F.linear(F.linear(picked, delta.down), delta.up)
-        qkv.index_add_(0, self.rows, added[:count])
 
 
 @attrs.frozen(eq=False)
@@ -176,7 +159,7 @@ class AdapterBank:
             of_pass[i] = numbers.setdefault(key, len(numbers))
         of_row = np.repeat(of_pass, np.diff(batch.row_starts))
         return [
-            Use(torch.from_numpy(_where(of_row, number)), self._deltas(slot, seed))
+            Use(_where(of_row, number), self._deltas(slot, seed))
             for (slot, seed), number in numbers.items()
         ]
 

@@ -11,7 +11,7 @@ from pie.batch import Batch
 
 from .adapter import Use
 from .attention import Group, attend, plan
-from .blocks import FeedForward, Linear, Rotary, rms_norm, rotate, soft_cap
+from .blocks import FeedForward, Linear, Rotary, aligned, rms_norm, rotate, soft_cap
 from .checkpoint import Tensors
 from .config import LlamaConfig, NormPlace, QKNorm
 from .kv import KVCache
@@ -120,7 +120,7 @@ class Llama:
         config = self.config
         qkv = layer.qkv(normed)
         for use in step.adapters:
-            use.add(number, normed, qkv)
+            adapt_rows(use, number, normed, qkv)
         q_size, kv_size = config.heads * config.head_dim, config.kv_heads * config.head_dim
         q, k, v = qkv.tensor_split((q_size, q_size + kv_size), dim=1)
         if config.qk_norm is QKNorm.ROW:
@@ -134,6 +134,21 @@ class Llama:
         cache.write(number, step.slots, k, v)
         seen = attend(q, cache, number, step.groups[config.windows[number]], config)
         return layer.output(F.pad(seen, (0, 0, 0, len(normed) - step.rows)))
+
+
+def adapt_rows(use: Use, layer: int, x: Tensor, qkv: Tensor) -> None:
+    """Add to `qkv` [aligned rows, q, k and v rows], in place, what an adapter makes of `x`.
+
+    `x` [aligned rows, hidden] is the input of the layer's projections. The rows of the use are
+    gathered, padded to an aligned number, and taken through two thin products.
+    """
+    delta = use.deltas[layer]
+    if delta is None:
+        return
+    rows, down, up = (torch.from_numpy(part) for part in (use.rows, delta.down, delta.up))
+    picked = F.pad(x[rows], (0, 0, 0, aligned(len(rows)) - len(rows)))
+    added = F.linear(F.linear(picked, down), up)
+    qkv.index_add_(0, rows, added[: len(rows)])
 
 
 def _layer(config: LlamaConfig, tensors: Tensors, name: str) -> Layer:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import get_args
 
 import attrs
-import torch
 
 from pie.batch import ModelInfo, ModelRunner
 from pie.errors import ModelError, UsageError
@@ -21,12 +20,10 @@ from .adapter import LoraSupport
 from .checkpoint import Checkpoint
 from .config import PAGE_SIZE, LlamaConfig
 from .fingerprint import fingerprint
-from .llama import Llama
 from .loaders.gguf import load_gguf
 from .loaders.safetensors import load_folder
 from .packed.choice import obstacle_of_machine, obstacle_of_model
 from .packed.matrix import NotPackable
-from .runner import TorchRunner
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +93,7 @@ def load_runner(
     if packed:
         fingerprint_of = partial(fingerprint, path)
         return _packed_runner(fingerprint_of, checkpoint, info, support, threads, floats)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    with torch.inference_mode():
-        model = Llama.build(config, checkpoint.tensors)
-        return TorchRunner.build(model, info, support)
+    return _torch_runner(checkpoint, info, support, threads)
 
 
 def _can_be_packed(checkpoint: Checkpoint, floats: Kind) -> bool:
@@ -114,6 +107,21 @@ def _can_be_packed(checkpoint: Checkpoint, floats: Kind) -> bool:
     if reason is not None:
         logger.warning("model %s runs in float32, slowly: %s", checkpoint.name, reason)
     return reason is None
+
+
+def _torch_runner(
+    checkpoint: Checkpoint, info: ModelInfo, support: LoraSupport, threads: int | None
+) -> ModelRunner:
+    import torch  # here and below: the other path needs none, and starts a second earlier
+
+    from .llama import Llama
+    from .runner import TorchRunner
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with torch.inference_mode():
+        model = Llama.build(checkpoint.config, checkpoint.tensors)
+        return TorchRunner.build(model, info, support)
 
 
 def _packed_runner(

@@ -52,9 +52,9 @@ class PackedAdapters:
         records = np.zeros((len(uses), self._layers), USE)
         row_uses = np.full(batch.rows, -1, np.int32)
         for number, use in enumerate(uses):
-            row_uses[use.rows.numpy()] = number
+            row_uses[use.rows] = number
             for layer, delta in enumerate(use.deltas):
                 if delta is not None:
-                    down, up = delta.down.numpy(), delta.up.numpy()
-                    records[number, layer] = (address(down), address(up), len(down))
+                    place = address(delta.down), address(delta.up)
+                    records[number, layer] = (*place, delta.ranks)
         return StepUses(uses, records, row_uses)

@@ -150,7 +150,7 @@ class _Builder:
         return packed
 
     def _vector(self, name: str, size: int) -> Floats:
-        values: Floats = self._tensors.take(name, size).numpy()
+        values = self._tensors.take_array(name, size)
         self._hold(values)
         return values
 
