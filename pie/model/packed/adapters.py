@@ -56,5 +56,5 @@ class PackedAdapters:
             for layer, delta in enumerate(use.deltas):
                 if delta is not None:
                     place = address(delta.down), address(delta.up)
-                    records[number, layer] = (*place, delta.ranks)
+                    records[number, layer] = (*place, len(delta.down))
         return StepUses(uses, records, row_uses)
