@@ -12,6 +12,7 @@ disturbs some.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -116,7 +117,8 @@ def _aligned(data: NDArray[np.uint8]) -> int:
 
 def peak(tries: int) -> float:
     """Bytes a second that one core reads."""
-    (read,) = load("benchmark", {"read": _read})
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    (read,) = load(f"benchmark-{source}", {"read": _read})  # the cache knows the package alone
     data, out, size = np.ones(STREAMED, np.uint8), np.zeros(64, np.uint8), 8 << 20
     starts = range(data.ctypes.data, data.ctypes.data + STREAMED, size)
     works = [partial(read, start, size // _PIECE, out.ctypes.data) for start in starts]
