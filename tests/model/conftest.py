@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 
 from pie.model import load
 from pie.model.runner import TorchRunner
@@ -25,3 +28,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TorchRunner:
     runner = load(path, dtype="float32", pages=128, embedding_slots=8)
     assert isinstance(runner, TorchRunner)
     return runner
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Tiny products mostly wait for each other on more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

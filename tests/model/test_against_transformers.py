@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +112,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "num_hidden_layers": 4,
             "sliding_window": 19,
+            "max_position_embeddings": 256,
             "rope_parameters": {
                 "full_attention": YARN,
                 "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
@@ -124,13 +124,7 @@ SEEDS = {"smollm3": 2, "olmo2": 2}
 """Where that of the others makes a close call."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny products only wait for each other on more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def generated(runner: TorchRunner) -> list[int]:
@@ -184,6 +178,7 @@ GGUF = [
     "mistral",
     "qwen2",
     "qwen2-windows",
+    "qwen3",
     "qwen3-plain",
     "gemma2",
     "gemma3",

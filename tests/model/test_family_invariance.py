@@ -31,6 +31,9 @@ MASKS = {140: [3, 130, 8], 149: [0, 17, 133]}
 FAMILIES = ("mistral", "qwen2-windows", "qwen3", "gemma2", "gemma3", "smollm3", "olmo2", "olmo3")
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 @attrs.frozen
 class Loaded:
     model: Any
@@ -82,6 +85,16 @@ def test_pieces_rows_and_company_have_the_bits_of_the_whole(loaded: Loaded, adap
     chosen = [0, 7, 63, 64, 100, 148]
     alone = [Pass(tokens=TOKENS[r : r + 1], pages=WHOLE, length=r + 1) for r in chosen]
     assert torch.equal(loaded.logits(alone, adapter), whole[chosen])
+
+
+def test_several_threads_keep_the_promise_too(loaded: Loaded) -> None:
+    torch.set_num_threads(2)
+    try:
+        whole = loaded.logits([Pass(tokens=TOKENS, pages=WHOLE)])
+        last = loaded.logits([Pass(tokens=TOKENS[-1:], pages=WHOLE, length=LENGTH)])
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(last, whole[-1:])
 
 
 def test_what_lies_beyond_the_window_does_not_count(loaded: Loaded) -> None:

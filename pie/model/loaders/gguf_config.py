@@ -123,7 +123,10 @@ def _rope(facts: Facts, family: GGUFFamily, head_dim: int, *, local: bool) -> Ro
             slow=facts.optional(".rope.scaling.yarn_beta_slow", float, 1.0),
         )
         sharper = facts.optional(".rope.scaling.attn_factor", float, 1.0)
-        return Rope(theta=theta, divisors=divisors, factor=sharper * scaling.yarn_factor(factor))
+        sharper *= facts.optional(
+            ".rope.scaling.yarn_attn_factor", float, scaling.yarn_factor(factor)
+        )
+        return Rope(theta=theta, divisors=divisors, factor=sharper)
     if kind not in ("none", "linear"):
         raise ModelError(f"{facts.file.path}: rope scaling {kind!r} is not supported")
     if kind == "none":
