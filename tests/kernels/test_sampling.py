@@ -137,6 +137,14 @@ def test_extreme_filters() -> None:
     assert draw(logits, Ask(temperature=float32(3e38), uniform=0.0)) == 0
 
 
+def test_a_number_on_the_border_is_of_the_next_token() -> None:
+    """The running sum has to exceed it (S3); equal weights make the borders exact."""
+    for vocabulary in (4, 16, 2048):
+        logits = np.full(vocabulary, -2.0, np.float32)
+        for token in (0, 1, vocabulary // 2, vocabulary - 1):
+            assert draw(logits, Ask(uniform=token / vocabulary)) == token
+
+
 def test_a_draw_never_takes_what_has_no_weight() -> None:
     logits = np.full(3000, -500.0, np.float32)
     logits[[1000, 1700]] = 0.0
