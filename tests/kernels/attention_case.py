@@ -8,7 +8,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from pie.kernels.cpu import attention, pages, rope
+from pie.kernels.cpu import attention, pages, pages8, rope
+from pie.kernels.cpu.lines import Form
 
 Floats: TypeAlias = NDArray[np.float32]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -32,6 +33,13 @@ def to_bfloat(x: Floats) -> Floats:
     return rounded.astype(np.uint32).view(np.float32)
 
 
+def to_bytes(x: Floats) -> Floats:
+    """Rounded to 127 steps of the largest of the last axis."""
+    step = np.abs(x).max(-1, keepdims=True) / np.float32(127)
+    result: Floats = np.rint(x / np.where(step == 0, 1, step)) * step
+    return result
+
+
 @attrs.define(eq=False)
 class Case:
     """A layer of a pass: `keys`, `values` [slots, kv_heads, dim], `queries` [rows, heads, dim]."""
@@ -44,6 +52,7 @@ class Case:
     masks: dict[int, Bools] = attrs.Factory(dict)
     """Of some rows: what they see [slots]."""
     scale: float = 0.0
+    form: Form = Form.BF16
     table: NDArray[np.int32] = attrs.field(init=False)
     memory: NDArray[np.uint8] = attrs.field(init=False)
     bits: dict[int, NDArray[np.uint16]] = attrs.Factory(dict)
@@ -82,21 +91,24 @@ class Case:
 
     @property
     def page_size(self) -> int:
-        return pages.page_bytes(1, self.kv_heads, self.dim)
+        return pages.page_bytes(1, self.kv_heads, self.dim, self.form)
 
     def fill(self, table: NDArray[np.int32]) -> None:
         """Write K and V into pages with these physical numbers; one behind the last slot too."""
         self.table = table
         self.memory = aligned((int(table.max()) + 1) * self.page_size)
         self.memory[:] = 0
-        size = pages.head_bytes(self.dim)
+        size = pages.head_bytes(self.dim, self.form)
+        store_key, store_value = pages.store_key, pages.store_value
+        if self.form == Form.INT8:
+            store_key, store_value = pages8.store_key8, pages8.store_value8
         for slot in range(len(self.keys)):
             page = address(self.memory) + int(table[slot // 16]) * self.page_size
             for head in range(self.kv_heads):
                 key, value = self.keys[slot, head], self.values[slot, head]
                 place = page + head * size
-                pages.store_key(address(key), 0, place, slot % 16, self.dim)
-                pages.store_value(address(value), place, slot % 16, self.dim)
+                store_key(address(key), 0, place, slot % 16, self.dim)
+                store_value(address(value), place, slot % 16, self.dim)
         for row, seen in self.masks.items():
             padded = np.pad(seen, (0, -len(seen) % 16)).reshape(-1, 16)
             self.bits[row] = (padded << np.arange(16)).sum(1).astype(np.uint16)
@@ -105,10 +117,11 @@ class Case:
         size = rope.query_bytes(self.dim)
         prepared = aligned(self.queries[:, :, 0].size * size)
         scale = self.scale or self.dim**-0.5
+        store_query = pages8.store_query8 if self.form == Form.INT8 else rope.store_query
         flat = self.queries.reshape(-1, self.dim)
         for i in range(len(flat)):
             out = address(prepared) + i * size
-            rope.store_query(address(flat[i]), 0, out, self.dim, scale)
+            store_query(address(flat[i]), 0, out, self.dim, scale)
         return prepared
 
     def _mask_addresses(self) -> NDArray[np.int64]:
@@ -136,10 +149,11 @@ class Case:
                 self.window,
                 address(masks[first:]) if self.masks else 0,
                 address(self.table),
-                address(self.memory) + head * pages.head_bytes(self.dim),
+                address(self.memory) + head * pages.head_bytes(self.dim, self.form),
                 self.page_size,
                 self.soft_cap,
                 address(scratch),
+                int(self.form),
             )
         return out
 
@@ -162,11 +176,12 @@ class Case:
                     self.window,
                     int(masks[row]),
                     address(self.table),
-                    address(self.memory) + head * pages.head_bytes(self.dim),
+                    address(self.memory) + head * pages.head_bytes(self.dim, self.form),
                     self.page_size,
                     self.soft_cap,
                     segment,
                     address(scratch),
+                    int(self.form),
                 )
             place = out[head * self.group :]
             attention.combine(address(partials), address(place), self.group, self.dim, limit)
@@ -188,8 +203,13 @@ class Case:
 
     def expected(self) -> NDArray[np.float64]:
         """[rows, heads, dim] in float64, of K and V as pages hold them."""
-        keys = to_bfloat(self.keys).astype(np.float64).repeat(self.group, axis=1)
-        values = to_bfloat(self.values).astype(np.float64).repeat(self.group, axis=1)
+        rounded = to_bytes if self.form == Form.INT8 else to_bfloat
+        return self.exactly(rounded(self.keys), rounded(self.values))
+
+    def exactly(self, keys: NDArray[Any], values: NDArray[Any]) -> NDArray[np.float64]:
+        """[rows, heads, dim] in float64, of these K and V."""
+        keys = keys.astype(np.float64).repeat(self.group, axis=1)
+        values = values.astype(np.float64).repeat(self.group, axis=1)
         scores = np.einsum("rhd,shd->rhs", self.queries.astype(np.float64), keys)
         scores *= self.scale or self.dim**-0.5
         if self.soft_cap:

@@ -19,6 +19,7 @@ from llvmlite import ir
 
 from pie.kernels.cpu import attention_emit, partials, weights
 from pie.kernels.cpu.emit import F32, I64, Emit
+from pie.kernels.cpu.lines import Bfloats, Bytes
 from pie.kernels.cpu.target import detect, named
 
 HERE = Path(__file__).parent
@@ -72,9 +73,11 @@ WHOLE = [I64] * 5
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 @pytest.mark.parametrize("emit", [attention_emit.score, attention_emit.mix])
 def test_bfloat_pairs_are_multiplied_by_an_instruction(
-    emit: Callable[[int], Callable[..., None]], count: int
+    emit: Callable[..., Callable[..., None]], count: int
 ) -> None:
-    code = assembly(emit(count), "avx512-bf16", "x86_64-unknown-linux-gnu", "znver4", WHOLE)
+    code = assembly(
+        emit(count, Bfloats), "avx512-bf16", "x86_64-unknown-linux-gnu", "znver4", WHOLE
+    )
     assert code.count("vdpbf16ps") >= 8 * count
     assert not re.search(r"zmm\d+, -?\d*\(%rsp\)", code)  # nothing is spilled
 
@@ -88,22 +91,33 @@ def test_bfloat_pairs_are_multiplied_by_an_instruction(
 )
 @pytest.mark.parametrize("emit", [attention_emit.score, attention_emit.mix])
 def test_four_queries_fit_the_registers(
-    emit: Callable[[int], Callable[..., None]],
+    emit: Callable[..., Callable[..., None]],
     target: str,
     triple: str,
     cpu: str,
     product: str,
     spill: str,
 ) -> None:
-    code = assembly(emit(4), target, triple, cpu, WHOLE)
+    code = assembly(emit(4, Bfloats), target, triple, cpu, WHOLE)
     assert code.count(product) >= 128
     assert not re.search(spill, code)
+
+
+@pytest.mark.parametrize("emit", [attention_emit.score, attention_emit.mix])
+def test_bytes_are_multiplied_in_pairs(emit: Callable[..., Callable[..., None]]) -> None:
+    triple = "x86_64-unknown-linux-gnu"
+    code = assembly(emit(4, Bytes), "avx2", triple, "znver3", WHOLE)
+    assert code.count("vpmaddwd") >= 16
+    assert not re.search(r"ymm\d+, -?\d*\(%rsp\)", code)
+    assert "vpdpwssd" in assembly(emit(4, Bytes), "avx512-bf16", triple, "znver4", WHOLE)
 
 
 @pytest.mark.parametrize(
     ("emit", "kinds"),
     [
         (weights.weigh, [I64] * 4),
+        (weights.weigh_scaled, [I64] * 5),
+        (weights.settle, [I64] * 2),
         (weights.clear, [I64] * 2),
         (weights.hide, [I64] * 3),
         (weights.cap, [I64, I64, F32]),

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from pie.batch import Floats, InitializeAdapter, ints
 from pie.model import load
+from pie.model.adapter import LoraSupport
 from pie.model.runner import TorchRunner
 from tests.model.support import Pass, make_batch, ranked, sampled
 from tests.model.tiny import Tiny, write_gguf
 
 pytest.importorskip("numba")
 
+from pie.kernels.cpu.lines import Form
 from pie.kernels.cpu.target import detect
 from pie.model.packed.runner import PackedRunner
 
@@ -232,3 +234,22 @@ def test_threads_agree(
         assert isinstance(other, PackedRunner)
         assert np.array_equal(whole_logits(other), whole_logits(pair[0]))
         other.close()
+
+
+def test_pages_of_bytes_hold_half_and_keep_the_laws(
+    pair: tuple[PackedRunner, TorchRunner],
+) -> None:
+    """K and V of 8 bits stay near the reference, and a row's bits are its own there, too."""
+    packed, exact = pair
+    assert isinstance(packed.info.adapters, LoraSupport)
+    small = PackedRunner(packed.model, packed.info, packed.info.adapters, 2, Form.INT8)
+    try:
+        assert small.read_pages(ints([0])).nbytes < 0.6 * packed.read_pages(ints([0])).nbytes
+        agree((small, exact), [Pass(tokens=TOKENS, pages=WHOLE)])
+        whole = whole_logits(small)
+        assert whole.tobytes() != whole_logits(packed).tobytes()
+        for start, end in ((0, 37), (37, 149), (149, 150)):
+            part = [Pass(tokens=TOKENS[start:end], pages=PIECES, length=end)]
+            assert last_rows(small, part)[0].tobytes() == whole[end - 1].tobytes()
+    finally:
+        small.close()

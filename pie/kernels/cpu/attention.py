@@ -11,7 +11,8 @@ from __future__ import annotations
 from .attention_emit import ENTRY, FIRST, PARTIAL, SEGMENT
 from .jit import compiled
 from .memory import read64, write64
-from .segment import PARTIALS, compute_segment, divide, enter_query, join
+from .native import divide, join
+from .segment import PARTIALS, compute_segment, enter_query
 from .stage import staged
 from .weights import HEADER, QUERIES
 
@@ -49,6 +50,7 @@ def attend_rows(
     page_bytes: int,
     soft_cap: float,
     scratch: int,
+    form: int,
 ) -> None:
     """Attention of consecutive rows of a pass over one KV head.
 
@@ -58,8 +60,8 @@ def attend_rows(
     last so many. `masks`: 0, or the address of int64[rows]: 0, or the address of a row's
     uint16[pages], a bit for each slot (the lowest is the first), 1 where it is seen.
     `table`: of int32 page numbers in logical order; `base`: where page 0 has this layer and KV
-    head. `soft_cap` > 0: c * tanh(score / c). `scratch` has `scratch_bytes(dim)` bytes. A row
-    that sees nothing gets zeros.
+    head. `soft_cap` > 0: c * tanh(score / c). `scratch` has `scratch_bytes(dim)` bytes. `form`: a
+    `Form`, that of the queries and of the pages. A row that sees nothing gets zeros.
     """
     size, first_partial = partial_bytes(dim), scratch + PARTIALS
     total = rows * group
@@ -78,11 +80,11 @@ def attend_rows(
                 row, head = row + 1, 0
         begin = read64(scratch + FIRST) // (16 * SEGMENT)
         end = segments(limit + last_row)
-        compute_segment(count, dim, table, base, page_bytes, soft_cap, begin, scratch)
+        compute_segment(count, dim, table, base, page_bytes, soft_cap, begin, scratch, form)
         for q in range(count):
             write64(scratch + q * ENTRY + PARTIAL, first_partial + (2 * q + 1) * size)
         for segment in range(begin + 1, end):
-            compute_segment(count, dim, table, base, page_bytes, soft_cap, segment, scratch)
+            compute_segment(count, dim, table, base, page_bytes, soft_cap, segment, scratch, form)
             for q in range(count):
                 partial = first_partial + 2 * q * size
                 join(partial, partial + size, dim)
@@ -109,6 +111,7 @@ def attend_segment(
     soft_cap: float,
     segment: int,
     scratch: int,
+    form: int,
 ) -> None:
     """The partials of one segment of one row for the `group` heads that share a KV head.
 
@@ -122,7 +125,7 @@ def attend_segment(
             partial = partials + ((start + q) * every + segment) * size
             query = queries + (start + q) * 4 * dim
             enter_query(scratch + q * ENTRY, query, limit, window, mask, partial)
-        compute_segment(count, dim, table, base, page_bytes, soft_cap, segment, scratch)
+        compute_segment(count, dim, table, base, page_bytes, soft_cap, segment, scratch, form)
 
 
 @staged

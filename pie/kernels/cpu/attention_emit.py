@@ -1,20 +1,19 @@
 """The inner loops of attention: scores of a page, weights of a segment, mixing of a page's values.
 
 `count` (1 .. 4) queries share what is loaded. Their scores lie in [count][SEGMENT pages][16]
-float32, where weights replace them (as bfloat16 pairs in the first half of a page's 64 bytes, for
-targets that multiply these). A *partial* is what a segment contributes: the highest score and the
-sum of weights (`HEADER` bytes), then the weighted sum of values, float32[head_dim].
+float32, where weights replace them (16-bit ones in the first half of a page's 64 bytes). For what
+a partial is, see `weights`.
 
 Whatever is the number of queries, each one's sums are made in the same order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from .dot import dot_bf16, lower, upper
-from .emit import F32, I32, I64, Emit, Value, const
-from .weights import HEADER, parts
+from .emit import I64, Emit, Value, const
+from .lines import Lines
+from .weights import parts
 
 SEGMENT = 32
 """Pages that are reduced by themselves; the partials of segments are combined in order."""
@@ -37,34 +36,7 @@ def _queries(e: Emit, entries: Value, count: int, field: int) -> list[Value]:
     return [e.load(I64, entries, q * ENTRY + field) for q in range(count)]
 
 
-def _weigh_line(
-    e: Emit, sums: list[list[Value]], line: Value, odd: int, weights: Sequence[tuple[Value, int]]
-) -> None:
-    """Add a 64-byte line, times a pair of weights for each query, to the sums of each query."""
-    if e.target.bf16:
-        words = e.load(e.I, line)
-        for own, (at, offset) in zip(sums, weights, strict=True):
-            own[odd] = dot_bf16(e, own[odd], words, e.spread(I32, at, offset))
-        return
-    words = [e.load(e.I, line, part) for part in parts(e)]
-    for side, take in enumerate((lower, upper)):
-        lanes = [take(e, word) for word in words]
-        for own, (at, offset) in zip(sums, weights, strict=True):
-            factor = e.spread(F32, at, offset + 4 * side)
-            for i, lane in enumerate(lanes):
-                own[i] = e.fma(lane, factor, own[i])
-
-
-def _store(e: Emit, sums: Sequence[Value], address: Value, offset: int) -> None:
-    """Store 16 sums, which may have been made in two parts."""
-    if e.target.bf16:
-        e.store(e.b.fadd(*sums), address, offset)
-    else:
-        for value, part in zip(sums, parts(e), strict=True):
-            e.store(value, address, offset + part)
-
-
-def score(count: int) -> Callable[..., None]:
+def score(count: int, kind: type[Lines]) -> Callable[..., None]:
     """Products of `count` queries with the keys of pages.
 
     `addresses`: of the pages' heads, int64 each, and of AHEAD more to be asked for.
@@ -73,9 +45,9 @@ def score(count: int) -> Callable[..., None]:
     def emit(
         e: Emit, addresses: Value, pages: Value, entries: Value, scores: Value, head_dim: Value
     ) -> None:
-        queries = _queries(e, entries, count, QUERY)
-        size = 32 if e.target.bf16 else 64
-        chunks = e.b.lshr(head_dim, const(I64, 4))
+        lines, queries = kind(e), _queries(e, entries, count, QUERY)
+        step = lines.unrolled
+        chunks = e.b.sdiv(head_dim, const(I64, 2 * step))
 
         def page(p: Value, _: list[Value]) -> list[Value]:
             at = e.at(addresses, p, 8)
@@ -83,18 +55,20 @@ def score(count: int) -> Callable[..., None]:
 
             def chunk(i: Value, carried: list[Value]) -> list[Value]:
                 sums = [carried[2 * q : 2 * q + 2] for q in range(count)]
-                lines, following = e.at(keys, i, 512), e.at(ahead, i, 512)
-                own = [e.at(query, i, size) for query in queries]
-                for pair in range(8):
-                    e.prefetch(following, 64 * pair)
-                    weights = [(query, pair * size // 8) for query in own]
-                    _weigh_line(e, sums, e.at(lines, 64 * pair), pair & 1, weights)
-                return [value for pair in sums for value in pair]
+                line = e.at(keys, i, step * lines.line)
+                own = [e.at(query, i, step * lines.pair) for query in queries]
+                _ask(e, e.at(ahead, i, step * lines.line), step * lines.line)
+                for k in range(step):
+                    pairs = [(query, k * lines.pair) for query in own]
+                    lines.add(sums, e.at(line, lines.line * k), k & 1, pairs)
+                return [value for both in sums for value in both]
 
-            sums = e.loop(chunks, [const(e.F, 0.0)] * (2 * count), chunk)
+            sums = e.loop(chunks, lines.zeros() * count, chunk)
             out = e.at(scores, p, 64)
-            for q in range(count):
-                _store(e, sums[2 * q : 2 * q + 2], out, q * STRIDE)
+            for q, query in enumerate(queries):
+                found = lines.scores(sums[2 * q : 2 * q + 2], query, keys, head_dim)
+                for value, part in zip(found, parts(e), strict=True):
+                    e.store(value, out, q * STRIDE + part)
             return []
 
         e.loop(pages, [], page)
@@ -102,18 +76,17 @@ def score(count: int) -> Callable[..., None]:
     return emit
 
 
-def mix(count: int) -> Callable[..., None]:
+def mix(count: int, kind: type[Lines]) -> Callable[..., None]:
     """Add the values of pages, weighted, to the partials of `count` queries."""
 
     def emit(
         e: Emit, addresses: Value, pages: Value, entries: Value, weights: Value, head_dim: Value
     ) -> None:
-        b = e.b
-        partials = _queries(e, entries, count, PARTIAL)
-        stride = b.shl(head_dim, const(I64, 2))
+        b, lines, partials = e.b, kind(e), _queries(e, entries, count, PARTIAL)
+        step = lines.unrolled
         chunks = b.lshr(head_dim, const(I64, 4))
-        size = 32 if e.target.bf16 else 64
-        keys = b.shl(head_dim, const(I64, 5))
+        stride = b.mul(chunks, const(I64, lines.line))
+        keys = b.mul(stride, const(I64, 8))
 
         def page(p: Value, _: list[Value]) -> list[Value]:
             at, own = e.at(addresses, p, 8), e.at(weights, p, 64)
@@ -121,17 +94,25 @@ def mix(count: int) -> Callable[..., None]:
             ahead = b.add(e.load(I64, at, 8 * AHEAD), keys)
 
             def chunk(i: Value, _: list[Value]) -> list[Value]:
-                offset = b.shl(i, const(I64, 6))
-                places = [e.at(partial, offset) for partial in partials]
-                sums = [_begin(e, place) for place in places]
-                line, following = e.at(values, offset), e.at(ahead, b.shl(i, const(I64, 9)))
-                for pair in range(8):
-                    e.prefetch(following, 64 * pair)
-                    pairs = [(own, q * STRIDE + pair * size // 8) for q in range(count)]
-                    _weigh_line(e, sums, line, pair & 1, pairs)
-                    line = e.at(line, stride)
+                places = [e.at(partial, i, 64) for partial in partials]
+                sums = [lines.load(place) for place in places]
+                _ask(e, e.at(ahead, i, 8 * lines.line), 8 * lines.line)
+                flat = [value for both in sums for value in both]
+                first = e.at(values, i, lines.line)
+
+                def some(k: Value, carried: list[Value]) -> list[Value]:
+                    sums = [carried[2 * q : 2 * q + 2] for q in range(count)]
+                    line, at = e.at(first, b.mul(k, stride), step), e.at(own, k, step * lines.pair)
+                    for pair in range(step):
+                        pairs = [(at, q * STRIDE + pair * lines.pair) for q in range(count)]
+                        lines.add(sums, line, pair & 1, pairs)
+                        line = e.at(line, stride)
+                    return [value for both in sums for value in both]
+
+                flat = e.loop(8 // step, flat, some) if step < 8 else some(const(I64, 0), flat)
+                sums = [flat[2 * q : 2 * q + 2] for q in range(count)]
                 for place, both in zip(places, sums, strict=True):
-                    _store(e, both, place, HEADER)
+                    lines.store(both, place)
                 return []
 
             e.loop(chunks, [], chunk)
@@ -142,8 +123,6 @@ def mix(count: int) -> Callable[..., None]:
     return emit
 
 
-def _begin(e: Emit, partial: Value) -> list[Value]:
-    """16 sums of a partial to go on from, as `_store` takes them."""
-    if e.target.bf16:
-        return [e.load(e.F, partial, HEADER), const(e.F, 0.0)]
-    return [e.load(e.F, partial, HEADER + part) for part in parts(e)]
+def _ask(e: Emit, address: Value, size: int) -> None:
+    for offset in range(0, size, 64):
+        e.prefetch(address, offset)

@@ -7,8 +7,9 @@ A head of a page is bfloat16:
 * V as [8 pairs of tokens][head_dim][2],
 
 so that every 64-byte line is one operand of a two-way dot product in 16 lanes: K of all tokens,
-V of 16 dimensions. What is written is finite, because a token that is not seen has weight zero,
-and zero times infinity is not zero.
+V of 16 dimensions. A head of the form INT8 is laid out likewise in bytes; see `pages8`. What is
+written is finite, because a token that is not seen has weight zero, and zero times infinity is not
+zero.
 
 Addresses and sizes are bytes; `head_dim` is a multiple of 16.
 """
@@ -18,19 +19,20 @@ from __future__ import annotations
 from .bfloat import finite, narrow
 from .emit import F32, I64, Emit, Value, const, vector
 from .library import load
+from .lines import Form
 
 PAGE_SIZE = 16
 """Tokens of a page."""
 
 
-def head_bytes(head_dim: int) -> int:
+def head_bytes(head_dim: int, form: int = Form.BF16) -> int:
     """Bytes of one KV head of one layer in a page: K and V of 16 tokens."""
-    return 64 * head_dim
+    return 32 * head_dim + 128 if form == Form.INT8 else 64 * head_dim
 
 
-def page_bytes(layers: int, kv_heads: int, head_dim: int) -> int:
+def page_bytes(layers: int, kv_heads: int, head_dim: int, form: int = Form.BF16) -> int:
     """Bytes of a page."""
-    return layers * kv_heads * head_bytes(head_dim)
+    return layers * kv_heads * head_bytes(head_dim, form)
 
 
 def rotate(e: Emit, source: Value, factors: Value, half: Value, i: Value) -> tuple[Value, Value]:

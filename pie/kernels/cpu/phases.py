@@ -11,9 +11,11 @@ from typing import Any
 from .attention import attend_rows, attend_segment, combine, partial_bytes, segments
 from .jit import compiled
 from .layout import BLOCK, GROUP, GROUP_BYTES, Kind
+from .lines import Form
 from .lora import lora_add, lora_down
 from .matmul import gemm
 from .pages import store_key, store_value
+from .pages8 import store_key8, store_query8, store_value8
 from .plan import (
     floats_at,
     ints_at,
@@ -38,6 +40,7 @@ COLUMN_BLOCKS = 2
 LINE = 64
 """Bytes between two counters."""
 
+_INT8 = int(Form.INT8)
 _BYTES = (GROUP_BYTES[Kind.Q4], GROUP_BYTES[Kind.Q8], GROUP_BYTES[Kind.Q8M], GROUP_BYTES[Kind.BF16])
 
 
@@ -147,17 +150,26 @@ def store_head(p: Any, index: int, layer: Any, head: int, own: int, row: int, va
         if layer.q_norm != 0:
             head_norm(values, layer.q_norm, values, p.head_dim, p.epsilon)
         out = p.queries + (row * p.heads + own) * p.query_bytes
-        store_query(values, factors, out, p.head_dim, p.query_scale)
+        if p.kv_form == _INT8:
+            store_query8(values, factors, out, p.head_dim, p.query_scale)
+        else:
+            store_query(values, factors, out, p.head_dim, p.query_scale)
         return
     page = p.pages + ints_at(p.row_pages, p.rows)[row] * p.page_bytes
     page += (index * p.kv_heads + own) * p.head_bytes
     slot = ints_at(p.row_slots, p.rows)[row]
     if head >= p.heads + p.kv_heads:
-        store_value(values, page, slot, p.head_dim)
+        if p.kv_form == _INT8:
+            store_value8(values, page, slot, p.head_dim)
+        else:
+            store_value(values, page, slot, p.head_dim)
         return
     if layer.k_norm != 0:
         head_norm(values, layer.k_norm, values, p.head_dim, p.epsilon)
-    store_key(values, factors, page, slot, p.head_dim)
+    if p.kv_form == _INT8:
+        store_key8(values, factors, page, slot, p.head_dim)
+    else:
+        store_key(values, factors, page, slot, p.head_dim)
 
 
 @compiled
@@ -239,6 +251,7 @@ def attend(thread: int, plan: int, index: int, phase: int) -> None:
             p.page_bytes,
             p.attention_cap,
             scratch,
+            p.kv_form,
         )
         for row in range(task.first_row, task.first_row + task.rows):
             finish_heads(p, row, own, group)
@@ -275,6 +288,7 @@ def attend_parts(thread: int, plan: int, index: int, phase: int) -> None:
             p.attention_cap,
             segment,
             scratch,
+            p.kv_form,
         )
 
 

@@ -31,7 +31,8 @@ PLAN = _record(
     layer_records ropes rope_records embedding embedding_kind head head_kind final_norm
     """
     # Memory that lives as long as the runner.
-    """sync threads counters pages page_bytes head_bytes query_bytes scratch scratch_bytes """
+    """sync threads counters pages kv_form page_bytes head_bytes query_bytes
+    scratch scratch_bytes """
     # This step's rows and passes.
     """met rows tokens positions inputs row_pages row_slots factors
     x xq queries attended fq y tasks task_count masks split partials """
@@ -42,7 +43,8 @@ PLAN = _record(
     outputs finite tokens_out ids_out probabilities_out""",
     "epsilon embedding_scale final_cap attention_cap query_scale",
 )
-"""A step. Arrays by address: `tokens`, `positions` int32 [rows]; `inputs` int64 [rows] (address of
+"""A step. `kv_form`: a `lines.Form`. Arrays by address:
+`tokens`, `positions` int32 [rows]; `inputs` int64 [rows] (address of
 a row's float32 input, or 0: its token); `row_pages`, `row_slots` int32 [rows] (where the row's K
 and V go); `masks` int64 [rows] (address of a row's visible slots, a uint16 per page, or 0); `x`
 float32 [rows, hidden]; `xq`, `fq`, `hq` activation rows, whose bytes are

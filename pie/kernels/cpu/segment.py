@@ -6,7 +6,6 @@ weighted sum of values. All addresses and sizes are bytes; nothing is checked.
 
 from __future__ import annotations
 
-from . import attention_emit, weights
 from .attention_emit import (
     AHEAD,
     ENTRY,
@@ -19,9 +18,9 @@ from .attention_emit import (
     STRIDE,
 )
 from .jit import compiled
-from .library import load
+from .lines import Form
 from .memory import read16, read32, read64, write16, write64
-from .partials import finish, merge
+from .native import cap, clear, hide, mix_pages, score_pages, settle, weigh, weigh_scaled
 from .rope import LOG2_E
 from .stage import staged
 from .weights import QUERIES
@@ -33,25 +32,8 @@ PARTIALS = _SCORES + QUERIES * STRIDE
 """Where in a thread's scratch things are: entries of the queries, addresses of the pages seen,
 what each query sees of them (uint16[SEGMENT][QUERIES]), scores, and two partials of each query."""
 
-_weigh, _hide, _cap, _clear, join, divide = load(
-    "attention",
-    {
-        "weigh": weights.weigh,
-        "hide": weights.hide,
-        "cap": weights.cap,
-        "clear": weights.clear,
-        "merge": merge,
-        "finish": finish,
-    },
-)
-_score1, _score2, _score3, _score4 = load(
-    "scores", {f"score{count}": attention_emit.score(count) for count in range(1, QUERIES + 1)}
-)
-_mix1, _mix2, _mix3, _mix4 = load(
-    "mixes", {f"mix{count}": attention_emit.mix(count) for count in range(1, QUERIES + 1)}
-)
-
 _ALL = 0xFFFF
+_INT8 = int(Form.INT8)
 
 
 @compiled
@@ -100,37 +82,11 @@ def _choose(count: int, table: int, base: int, page_bytes: int, segment: int, sc
 
 
 @compiled
-def _ask_for_values(pages: int, dim: int, addresses: int) -> None:
+def _ask_for_values(pages: int, keys: int, addresses: int) -> None:
     """Let the keys of the last pages be followed by the values of the first."""
     for i in range(AHEAD):
-        values = read64(addresses + 8 * min(i, pages - 1)) + 32 * dim
+        values = read64(addresses + 8 * min(i, pages - 1)) + keys
         write64(addresses + 8 * (pages + i), values)
-
-
-@compiled
-def _score_pages(count: int, scratch: int, pages: int, dim: int) -> None:
-    addresses, scores = scratch + _ADDRESSES, scratch + _SCORES
-    if count == 4:
-        _score4(addresses, pages, scratch, scores, dim)
-    elif count == 3:
-        _score3(addresses, pages, scratch, scores, dim)
-    elif count == 2:
-        _score2(addresses, pages, scratch, scores, dim)
-    else:
-        _score1(addresses, pages, scratch, scores, dim)
-
-
-@compiled
-def _mix_pages(count: int, scratch: int, pages: int, dim: int) -> None:
-    addresses, weights = scratch + _ADDRESSES, scratch + _SCORES
-    if count == 4:
-        _mix4(addresses, pages, scratch, weights, dim)
-    elif count == 3:
-        _mix3(addresses, pages, scratch, weights, dim)
-    elif count == 2:
-        _mix2(addresses, pages, scratch, weights, dim)
-    else:
-        _mix1(addresses, pages, scratch, weights, dim)
 
 
 @staged
@@ -143,22 +99,30 @@ def compute_segment(
     soft_cap: float,
     segment: int,
     scratch: int,
+    form: int,
 ) -> None:
     """The partials of a segment for the `count` queries that the entries in `scratch` tell."""
     pages = _choose(count, table, base, page_bytes, segment, scratch)
     if pages == 0:
         for q in range(count):
-            _clear(read64(scratch + q * ENTRY + PARTIAL), dim)
+            clear(read64(scratch + q * ENTRY + PARTIAL), dim)
         return
-    _ask_for_values(pages, dim, scratch + _ADDRESSES)
-    _score_pages(count, scratch, pages, dim)
+    addresses, all_scores = scratch + _ADDRESSES, scratch + _SCORES
+    _ask_for_values(pages, (16 if form == _INT8 else 32) * dim, addresses)
+    score_pages(form, count, addresses, pages, scratch, all_scores, dim)
     for q in range(count):
-        scores = scratch + _SCORES + q * STRIDE
+        scores, partial = all_scores + q * STRIDE, read64(scratch + q * ENTRY + PARTIAL)
         if soft_cap > 0.0:
-            _cap(scores, pages, soft_cap * LOG2_E)
-        _hide(scores, pages, scratch + _BITS + 2 * q)
-        _weigh(scores, pages, read64(scratch + q * ENTRY + PARTIAL), dim)
-    _mix_pages(count, scratch, pages, dim)
+            cap(scores, pages, soft_cap * LOG2_E)
+        hide(scores, pages, scratch + _BITS + 2 * q)
+        if form == _INT8:
+            weigh_scaled(scores, pages, partial, dim, addresses)
+        else:
+            weigh(scores, pages, partial, dim)
+    mix_pages(form, count, addresses, pages, scratch, all_scores, dim)
+    if form == _INT8:
+        for q in range(count):
+            settle(read64(scratch + q * ENTRY + PARTIAL), dim)
 
 
 @compiled

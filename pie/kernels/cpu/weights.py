@@ -17,6 +17,9 @@ HEADER = 64
 QUERIES = 4
 """Most queries that share loads: two accumulators each, of the 16 registers of AVX2."""
 
+LARGEST = 32767.0
+"""The largest integer that a weight becomes."""
+
 NOTHING = -1e30
 """The highest score of a segment that a query sees nothing of."""
 
@@ -102,31 +105,95 @@ def _highest(e: Emit, x: Value) -> Value:
     return e.b.extract_element(x, const(I32, 0))
 
 
-def weigh(e: Emit, scores: Value, pages: Value, partial: Value, head_dim: Value) -> None:
-    """Scores of a query to weights 2**(score - highest); begins the partial."""
-    b = e.b
+def _tops(e: Emit, scores: Value, pages: Value) -> Value:
+    """The highest score of a query, at least NOTHING."""
 
-    def highest(i: Value, tops: list[Value]) -> list[Value]:
+    def body(i: Value, tops: list[Value]) -> list[Value]:
         at = e.at(scores, i, 64)
         own = [e.load(e.F, at, part) for part in parts(e)]
         return [e.maximum(value, top) for top, value in zip(tops, own, strict=True)]
 
-    tops = e.loop(pages, [const(e.F, NOTHING)] * len(parts(e)), highest)
-    top = _highest(e, tops[0] if len(tops) == 1 else e.maximum(*tops))
-    tops_spread = e.splat(top)
+    tops = e.loop(pages, [const(e.F, NOTHING)] * len(parts(e)), body)
+    return _highest(e, tops[0] if len(tops) == 1 else e.maximum(*tops))
+
+
+def _begin(e: Emit, partial: Value, head_dim: Value, top: Value, sums: list[Value]) -> None:
+    clear(e, partial, head_dim)
+    e.store(top, partial)
+    e.store(e.total(sums[0] if len(sums) == 1 else e.b.fadd(*sums)), partial, 4)
+
+
+def weigh(e: Emit, scores: Value, pages: Value, partial: Value, head_dim: Value) -> None:
+    """Scores of a query to weights 2**(score - highest); begins the partial."""
+    top = _tops(e, scores, pages)
+    spread = e.splat(top)
 
     def body(i: Value, sums: list[Value]) -> list[Value]:
         at, new = e.at(scores, i, 64), []
         for part, total in zip(parts(e), sums, strict=True):
-            weight = power2(e, b.fsub(e.load(e.F, at, part), tops_spread))
+            weight = power2(e, e.b.fsub(e.load(e.F, at, part), spread))
             e.store(to_bf16(e, weight) if e.target.bf16 else weight, at, part)
-            new.append(b.fadd(total, weight))
+            new.append(e.b.fadd(total, weight))
         return new
 
-    sums = e.loop(pages, [const(e.F, 0.0)] * len(tops), body)
-    clear(e, partial, head_dim)
-    e.store(top, partial)
-    e.store(e.total(sums[0] if len(sums) == 1 else b.fadd(*sums)), partial, 4)
+    sums = e.loop(pages, [const(e.F, 0.0)] * len(parts(e)), body)
+    _begin(e, partial, head_dim, top, sums)
+
+
+def weigh_scaled(
+    e: Emit, scores: Value, pages: Value, partial: Value, head_dim: Value, addresses: Value
+) -> None:
+    """As `weigh` for pages of bytes: weights times the scales of the values, as 16-bit integers.
+
+    The scale of these is that of the segment, and kept in the partial's header.
+    """
+    b, count = e.b, len(parts(e))
+    top = _tops(e, scores, pages)
+    spread = e.splat(top)
+    scales = b.add(b.shl(head_dim, const(I64, 5)), const(I64, 64))
+
+    def body(i: Value, carried: list[Value]) -> list[Value]:
+        at = e.at(scores, i, 64)
+        own = b.add(e.load(I64, e.at(addresses, i, 8)), scales)
+        sums, largest = carried[:count], carried[count:]
+        for k, part in enumerate(parts(e)):
+            weight = power2(e, b.fsub(e.load(e.F, at, part), spread))
+            scaled = b.fmul(weight, e.load(e.F, own, part))
+            e.store(scaled, at, part)
+            sums[k], largest[k] = b.fadd(sums[k], weight), e.maximum(scaled, largest[k])
+        return sums + largest
+
+    found = e.loop(pages, [const(e.F, 0.0)] * (2 * count), body)
+    _begin(e, partial, head_dim, top, found[:count])
+    most = _highest(e, found[count] if count == 1 else e.maximum(*found[count:]))
+    some = b.fcmp_ordered(">", most, const(F32, 1e-30))
+    inverse = b.select(some, b.fdiv(const(F32, LARGEST), most), const(F32, 0.0))
+    e.store(b.fmul(most, const(F32, 1.0 / LARGEST)), partial, 8)
+    factor = e.splat(inverse)
+
+    def cut(i: Value, _: list[Value]) -> list[Value]:
+        at = e.at(scores, i, 64)
+        values = [e.load(e.F, at, part) for part in parts(e)]  # before any of them is replaced
+        for value, part in zip(values, parts(e), strict=True):
+            whole = b.fptosi(e.round(b.fmul(value, factor)), e.I)
+            e.store(b.trunc(whole, ir.VectorType(I16, e.lanes)), at, part // 2)
+        return []
+
+    e.loop(pages, [], cut)
+
+
+def settle(e: Emit, partial: Value, head_dim: Value) -> None:
+    """Sums of integers in a partial to float32, by the scale in its header."""
+    scale = e.spread(F32, partial, 8)
+
+    def body(i: Value, _: list[Value]) -> list[Value]:
+        at = e.at(partial, i, 64)
+        for part in parts(e):
+            value = e.b.sitofp(e.load(e.I, at, HEADER + part), e.F)
+            e.store(e.b.fmul(value, scale), at, HEADER + part)
+        return []
+
+    e.loop(e.b.lshr(head_dim, const(I64, 4)), [], body)
 
 
 def clear(e: Emit, partial: Value, head_dim: Value) -> None:

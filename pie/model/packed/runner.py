@@ -14,6 +14,7 @@ from pie.kernels.cpu.arrays import address, reserve
 from pie.kernels.cpu.attention import partial_bytes, segments
 from pie.kernels.cpu.attention import scratch_bytes as attention_scratch_bytes
 from pie.kernels.cpu.layout import BLOCK, GROUP, blocks_of
+from pie.kernels.cpu.lines import Form
 from pie.kernels.cpu.pages import head_bytes
 from pie.kernels.cpu.phases import LINE, ROWS
 from pie.kernels.cpu.plan import PLAN
@@ -35,9 +36,10 @@ LOGIT_BYTES = 64 << 20
 """Most memory for the logits of one chunk of rows, beside those of at least one row."""
 
 
-def page_form() -> str:
+def page_form(kv_form: Form = Form.BF16) -> str:
     """Names what the bits of a page depend on beside the model, for its fingerprint."""
-    return f"packed for {require().name}, bfloat16, {PAGE_SIZE} slots a page"
+    kept = {Form.BF16: "bfloat16", Form.INT8: "int8"}[kv_form]
+    return f"packed for {require().name}, {kept}, {PAGE_SIZE} slots a page"
 
 
 @attrs.frozen(eq=False)
@@ -94,6 +96,7 @@ class PackedRunner:
         info: ModelInfo,
         support: LoraSupport,
         threads: int | None = None,
+        kv_form: Form = Form.BF16,
     ) -> None:
         """Reserve the pages and slots that `info` announces, and start the workers.
 
@@ -104,7 +107,8 @@ class PackedRunner:
         self.model = model
         config = model.config
         self._threads = threads or len(os.sched_getaffinity(0))
-        self._head_bytes = head_bytes(config.head_dim)
+        self._kv_form = kv_form
+        self._head_bytes = head_bytes(config.head_dim, kv_form)
         self._page_bytes = config.layers * config.kv_heads * self._head_bytes
         self._pages = reserve(info.pages * self._page_bytes).reshape(info.pages, -1)
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
@@ -258,6 +262,7 @@ class PackedRunner:
             sync=address(self._sync),
             threads=self._threads,
             pages=address(self._pages),
+            kv_form=int(self._kv_form),
             page_bytes=self._page_bytes,
             head_bytes=self._head_bytes,
             query_bytes=query_bytes(config.head_dim),
