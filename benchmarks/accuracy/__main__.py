@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from pie.cli.home import DEFAULT_MODEL, open_home
-from pie.model import load
+from pie.model import DType, load
 from pie.model.store import pull
 
 from .compare import Divergence, compare, windows
@@ -23,10 +23,14 @@ GOALS = {"Q8_0": 0.005, "Q4_1": 0.005}
 """Largest mean KL."""
 
 
-def measure(path: Path, text: str, size: int) -> Divergence:
+KEPT = "BF16-kept"
+"""The name of BF16 without its conversion to 8 bits."""
+
+
+def measure(path: Path, text: str, size: int, dtype: DType = "auto") -> Divergence:
     """The packed path of the model at `path` against its float32 path."""
     exact = load(path, dtype="float32", adapter_slots=0)
-    fast = load(path, dtype="auto", adapter_slots=0)
+    fast = load(path, dtype=dtype, adapter_slots=0)
     try:
         if type(fast) is type(exact):
             raise SystemExit("this machine has no packed runner: there is nothing to compare")
@@ -41,7 +45,9 @@ def measure(path: Path, text: str, size: int) -> Divergence:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.accuracy")
-    parser.add_argument("--formats", default=",".join(FORMATS), help="of them, with commas")
+    parser.add_argument(
+        "--formats", default=",".join([*FORMATS, KEPT]), help="of them, with commas"
+    )
     parser.add_argument("--model", type=Path, help="a GGUF file; else the default model")
     parser.add_argument("--text", type=Path, default=TEXT)
     parser.add_argument("--window", type=int, default=512, help="tokens of a sequence")
@@ -49,17 +55,19 @@ def main() -> None:
     options = parser.parse_args()
     source = options.model or pull(DEFAULT_MODEL, open_home().path)
     found: dict[str, Any] = {}
-    print("format   tokens   top-1   mean KL   max KL   goal")
-    for format in options.formats.split(","):
+    text = options.text.read_text(encoding="utf-8")
+    print("format      tokens   top-1   mean KL   max KL   goal")
+    for name in options.formats.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{format}.gguf"
-            requantise(source, path, format)
-            result = measure(path, options.text.read_text(encoding="utf-8"), options.window)
-        found[format] = attrs.asdict(result)
-        goal = GOALS.get(format)
+            path = Path(folder) / f"{name}.gguf"
+            requantise(source, path, "BF16" if name == KEPT else name)
+            dtype: DType = "bfloat16" if name == KEPT else "auto"
+            result = measure(path, text, options.window, dtype)
+        found[name] = attrs.asdict(result)
+        goal = GOALS.get(name)
         verdict = "" if goal is None else f"{'met' if result.mean_kl <= goal else 'MISSED'} {goal}"
         print(
-            f"{format:6}  {result.tokens:7}  {result.agreement:6.4f}  {result.mean_kl:8.5f}"
+            f"{name:9}  {result.tokens:7}  {result.agreement:6.4f}  {result.mean_kl:8.5f}"
             f"  {result.max_kl:7.4f}   {verdict}",
             flush=True,
         )
