@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,14 +200,16 @@ def test_pages_are_moved_and_copied_bit_for_bit(packed: PackedRunner) -> None:
 
 
 def test_many_outputs_are_answered_in_chunks(
-    packed: PackedRunner, monkeypatch: pytest.MonkeyPatch
+    packed: PackedRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batch = make_batch(
         [Pass(tokens=TOKENS, pages=WHOLE)], **sampled(range(LENGTH), temperature=0.0)
     )
     at_once = packed.run(batch).tokens
-    monkeypatch.setattr("pie.model.packed.runner.LOGIT_BYTES", 7 * 4 * 272)
-    assert packed.run(batch).tokens.tolist() == at_once.tolist()
+    monkeypatch.setattr("pie.model.packed.room.LOGIT_BYTES", 7 * 4 * 272)
+    other = load(write_gguf(tmp_path / "tiny.gguf", SHAPE), pages=16)
+    assert other.run(batch).tokens.tolist() == at_once.tolist()
+    other.close()
 
 
 @pytest.mark.parametrize(
@@ -225,10 +228,8 @@ def test_what_is_out_of_bounds_is_refused(
         packed.run(make_batch([Pass(**settings)]))  # type: ignore[arg-type]
 
 
-def test_threads_agree(
-    pair: tuple[PackedRunner, TorchRunner], tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = write_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", SHAPE)
+def test_threads_agree(pair: tuple[PackedRunner, TorchRunner], tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", SHAPE)
     for threads in (1, 3):
         other = load(path, pages=32, threads=threads)
         assert isinstance(other, PackedRunner)

@@ -65,7 +65,7 @@ def answer(thread: int, plan: int, first: int, count: int, phase: int) -> None:
     p = plan_at(plan, 1)[0]
     starts = ints_at(p.starts, p.wanted + 1)
     requests = requests_at(p.requests, starts[p.wanted])
-    finite, tokens = bytes_at(p.finite, p.wanted), ints_at(p.tokens_out, p.outputs)
+    finite, tokens = bytes_at(p.finite, p.sampled + p.ranked), ints_at(p.tokens_out, p.sampled)
     width = -(-p.vocabulary // BLOCK) * BLOCK * 4
     scratch = p.scratch + thread * p.scratch_bytes
     while True:
@@ -73,12 +73,12 @@ def answer(thread: int, plan: int, first: int, count: int, phase: int) -> None:
         if item >= count:
             break
         logits, row = p.logits + item * width, first + item
-        if examine(logits, p.vocabulary, p.final_cap) == 0:
-            finite[row] = 0
-            continue
-        finite[row] = 1
+        good = examine(logits, p.vocabulary, p.final_cap)
         for i in range(starts[row], starts[row + 1]):
             r = requests[i]
+            finite[r.output] = good
+            if not good:
+                continue
             if r.kind == 0:
                 tokens[r.place] = draw(
                     logits,

@@ -31,16 +31,21 @@ PLAN = _record(
     layer_records ropes rope_records embedding embedding_kind head head_kind final_norm
     """
     # Memory that lives as long as the runner.
-    """sync threads counters pages kv_form page_bytes head_bytes query_bytes
-    scratch scratch_bytes """
+    """sync threads counters counter_words pages kv_form page_count page_bytes head_bytes query_bytes
+    embeddings slots scratch scratch_bytes """
+    # A batch as it comes (`prepare`): its arrays, then how many entries they have.
+    """words reals tokens positions row_starts table page_starts lengths embedding_rows
+    embedding_slots stored_rows stored_slots masked_rows mask_starts mask_runs sampled_rows top_k
+    ranked_rows ranked_k temperature top_p min_p uniform ranked_temperature
+    rows passes entries embedded stored masked runs sampled ranked answered """
     # This step's rows and passes.
-    """met rows tokens positions inputs row_pages row_slots factors
-    x xq queries attended fq y tasks task_count masks split partials """
+    """met inputs row_pages row_slots factors x xq queries attended fq y
+    tasks task_count longest masks mask_bits mask_width split partials """
     # Adapters.
     """uses use_count row_uses lora rank_stride """
     # Outputs: the hidden states kept, then the logits in chunks.
-    """stored_rows stored_targets stored wanted_rows wanted chunk hq logits requests starts
-    outputs finite tokens_out ids_out probabilities_out""",
+    """stored_targets marks wanted_rows wanted chunk hq logits requests starts
+    finite tokens_out ids_out probabilities_out""",
     "epsilon embedding_scale final_cap attention_cap query_scale",
 )
 """A step. `kv_form`: a `lines.Form`. Arrays by address:
@@ -70,9 +75,10 @@ USE = _record("down up ranks")
 """What an adapter adds to one layer (0 ranks: nothing): float32 [ranks, hidden] and [q, k and v
 rows, ranks]."""
 
-REQUEST = _record("kind top_k place", "temperature top_p min_p uniform")
+REQUEST = _record("kind top_k place output", "temperature top_p min_p uniform")
 """An output of a wanted row: kind 0 is a token, at `tokens_out[place]`; 1 is a distribution of
-top_k entries, from `place` on in `ids_out` and `probabilities_out`."""
+top_k entries, from `place` on in `ids_out` and `probabilities_out`. `finite[output]` says
+whether it means anything."""
 
 
 def _pointer(e: Emit, address: Value) -> Value:
@@ -101,4 +107,5 @@ requests_at = _reader(REQUEST)
 floats_at = _reader(np.float32)
 ints_at = _reader(np.int32)
 longs_at = _reader(np.int64)
+bits_at = _reader(np.uint16)
 bytes_at = _reader(np.uint8)

@@ -55,7 +55,7 @@ def finish(thread: int, plan: int, met: int) -> None:
         count = min(p.chunk, p.wanted - first)
         project_vocabulary(thread, plan, first, count, phase)
         met = arrive(p, met)
-        if p.starts != 0:
+        if p.answered:
             answer(thread, plan, first, count, phase + 1)
         met = arrive(p, met)
         phase += 2

@@ -5,35 +5,34 @@ from __future__ import annotations
 import os
 import threading
 
-import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints, ModelInfo
 from pie.kernels.cpu.arrays import address, reserve
-from pie.kernels.cpu.attention import partial_bytes, segments
 from pie.kernels.cpu.attention import scratch_bytes as attention_scratch_bytes
 from pie.kernels.cpu.layout import BLOCK, GROUP, blocks_of
 from pie.kernels.cpu.lines import Form
 from pie.kernels.cpu.pages import head_bytes
-from pie.kernels.cpu.phases import LINE, ROWS
+from pie.kernels.cpu.phases import ROWS
 from pie.kernels.cpu.plan import PLAN
+from pie.kernels.cpu.prepare import REALS, WORDS, prepare
 from pie.kernels.cpu.rope import query_bytes
-from pie.kernels.cpu.rows import row_bytes
 from pie.kernels.cpu.sampling import scratch_bytes as sampling_scratch_bytes
-from pie.kernels.cpu.step import PHASES, run_step, work
+from pie.kernels.cpu.step import run_step, work
 from pie.kernels.cpu.target import require
 from pie.kernels.cpu.threads import ARRIVED, STOP, SYNC_BYTES, wake
 
 from ..adapter import LoraSupport
 from ..config import PAGE_SIZE
 from .adapters import PackedAdapters
-from .buffers import Buffers
+from .checks import complaint
 from .model import PackedModel
-from .prepare import Asked, asked_of, check, rows_of
+from .room import Room
 
-LOGIT_BYTES = 64 << 20
-"""Most memory for the logits of one chunk of rows, beside those of at least one row."""
+_WORD_FIELDS = ["pages" if name == "table" else name for name in WORDS]
+_ZERO = np.zeros(1, np.int32)
+_NO_BITS = np.zeros((1, 1), np.uint16)
 
 
 def page_form(kv_form: Form = Form.BF16) -> str:
@@ -42,49 +41,29 @@ def page_form(kv_form: Form = Form.BF16) -> str:
     return f"packed for {require().name}, {kept}, {PAGE_SIZE} slots a page"
 
 
-@attrs.frozen(eq=False)
-class Answers:
-    """Where a step puts its outputs."""
+def _words(batch: Batch) -> list[Ints]:
+    return [getattr(batch, name) for name in _WORD_FIELDS]
 
-    asked: Asked
-    finite: NDArray[np.uint8]
-    tokens: Ints
-    ids: Ints
-    probabilities: Floats
 
-    @staticmethod
-    def empty(asked: Asked) -> Answers:
-        entries = int(asked.ranked_starts[-1])
-        return Answers(
-            asked,
-            np.zeros(len(asked.rows), np.uint8),
-            np.zeros(len(asked.row_of_sampled), np.int32),
-            np.zeros(entries, np.int32),
-            np.zeros(entries, np.float32),
-        )
+def _reals(batch: Batch) -> list[Floats]:
+    return [getattr(batch, name) for name in REALS]
 
-    def addresses(self) -> dict[str, int]:
-        """For the plan."""
-        return {
-            "requests": address(self.asked.requests),
-            "starts": address(self.asked.starts),
-            "outputs": len(self.tokens),
-            "finite": address(self.finite),
-            "tokens_out": address(self.tokens),
-            "ids_out": address(self.ids),
-            "probabilities_out": address(self.probabilities),
-        }
 
-    def result(self) -> BatchResult:
-        good = self.finite.astype(np.bool_)
-        return BatchResult(
-            tokens=self.tokens,
-            sampled_finite=good[self.asked.row_of_sampled],
-            ranked_ids=self.ids,
-            ranked_probabilities=self.probabilities,
-            ranked_starts=self.asked.ranked_starts,
-            ranked_finite=good[self.asked.row_of_ranked],
-        )
+def _sizes(batch: Batch) -> tuple[int, int]:
+    """How many words and reals a batch has whose arrays fit each other."""
+    sampled, ranked = len(batch.sampled_rows), len(batch.ranked_rows)
+    pairs = batch.rows + batch.passes + len(batch.embedding_rows) + len(batch.stored_rows)
+    pairs += len(batch.masked_rows) + sampled + ranked
+    words = 2 * pairs + batch.passes + 3 + len(batch.pages) + len(batch.mask_runs)
+    return words, 4 * sampled + ranked
+
+
+def _mask_bits(batch: Batch) -> NDArray[np.uint16]:
+    """Room for the bits of the masked rows, 16 slots each: [masked rows, pages]."""
+    count = len(batch.masked_rows)
+    if not count:
+        return _NO_BITS
+    return np.zeros((count, int(batch.lengths.max()) // PAGE_SIZE + 1), np.uint16)
 
 
 class PackedRunner:
@@ -112,11 +91,13 @@ class PackedRunner:
         self._page_bytes = config.layers * config.kv_heads * self._head_bytes
         self._pages = reserve(info.pages * self._page_bytes).reshape(info.pages, -1)
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
-        self._buffers = Buffers()
         self._sync = np.zeros(SYNC_BYTES // 8, np.int64)
         self._plan = np.zeros(1, PLAN)
         self._met = 0
+        self._plan_address, self._sync_address = address(self._plan), address(self._sync)
         self._adapters = PackedAdapters(config, support)
+        self._room = Room(self._plan, model, self._adapters.most_ranks, self._threads)
+        self._room.fix(info.pages)
         self._describe_model()
         self._workers: list[threading.Thread] = []
         self._start()
@@ -124,93 +105,86 @@ class PackedRunner:
     # Steps
 
     def run(self, batch: Batch) -> BatchResult:
-        """Run one step."""
-        self._check(batch)
+        """Run one step. ValueError, before anything is computed, for a batch that is not sound."""
         self._maintain(batch)
         if not batch.rows:
             return BatchResult()
-        asked = asked_of(batch, self.model.config.vocabulary)
-        answers = Answers.empty(asked)
-        self._set(**answers.addresses())
-        self._step(batch, asked.rows)
-        return answers.result()
+        sampled, ranked = len(batch.sampled_rows), len(batch.ranked_rows)
+        counts = np.minimum(batch.ranked_k, self.model.config.vocabulary)
+        ranked_starts = np.concatenate([_ZERO, np.cumsum(counts, dtype=np.int32)])
+        entries = int(ranked_starts[-1])
+        tokens, finite = np.zeros(sampled, np.int32), np.zeros(sampled + ranked, np.bool_)
+        ids, probabilities = np.zeros(entries, np.int32), np.zeros(entries, np.float32)
+        self._set(
+            answered=1,
+            tokens_out=address(tokens),
+            finite=address(finite),
+            ids_out=address(ids),
+            probabilities_out=address(probabilities),
+        )
+        self._step(batch)
+        return BatchResult(
+            tokens=tokens,
+            sampled_finite=finite[:sampled],
+            ranked_ids=ids,
+            ranked_probabilities=probabilities,
+            ranked_starts=ranked_starts,
+            ranked_finite=finite[sampled:],
+        )
 
     def logits(self, batch: Batch, rows: Ints) -> Floats:
         """Run a step for its logits [len(rows), vocabulary]; for tests and measurements."""
-        self._check(batch)
         self._maintain(batch)
         vocabulary = self.model.config.vocabulary
         out = np.zeros((len(rows), blocks_of(vocabulary) * BLOCK), np.float32)
-        self._set(starts=0)
-        self._step(batch, rows, out)
+        wanted = np.ascontiguousarray(rows, np.int32)
+        self._room.make(max(batch.rows, len(rows)), 0)
+        before = self._plan.copy()
+        self._set(
+            answered=0,
+            logits=address(out),
+            chunk=max(len(rows), 1),
+            wanted=len(rows),
+            wanted_rows=address(wanted),
+        )
+        try:
+            self._step(batch)
+        finally:
+            self._plan[:] = before
         return out[:, :vocabulary]
 
-    def _step(self, batch: Batch, wanted: Ints, logits: Floats | None = None) -> None:
-        """Run the rows; of `wanted`, ascending, the logits go to `logits` or to be answered."""
-        rows = rows_of(batch)
-        inputs = np.zeros(batch.rows, np.int64)
-        width = self._embeddings.strides[0]
-        slots, kept = batch.embedding_slots.astype(np.int64), batch.stored_slots.astype(np.int64)
-        inputs[batch.embedding_rows] = address(self._embeddings) + width * slots
-        targets = address(self._embeddings) + width * kept
-        # The plan holds addresses only: these live until the step is over.
+    def _step(self, batch: Batch) -> None:
+        words, reals = np.concatenate(_words(batch)), np.concatenate(_reals(batch))
         uses = self._adapters.uses_of(batch)
+        # The plan holds addresses only: these live until the step is over.
+        bits = _mask_bits(batch)
+        self._room.make(batch.rows, len(batch.sampled_rows) + len(batch.ranked_rows))
         self._set(
             met=self._met,
+            words=address(words),
+            reals=address(reals),
             rows=batch.rows,
-            tokens=address(batch.tokens),
-            positions=address(batch.positions),
-            inputs=address(inputs),
-            row_pages=address(rows.pages),
-            row_slots=address(rows.slots),
-            masks=address(rows.masks),
-            tasks=address(rows.tasks),
-            task_count=len(rows.tasks),
-            stored=len(targets),
-            stored_rows=address(batch.stored_rows),
-            stored_targets=address(targets),
-            wanted=len(wanted),
-            wanted_rows=address(wanted),
+            passes=batch.passes,
+            entries=len(batch.pages),
+            embedded=len(batch.embedding_rows),
+            stored=len(batch.stored_rows),
+            masked=len(batch.masked_rows),
+            runs=len(batch.mask_runs),
+            sampled=len(batch.sampled_rows),
+            ranked=len(batch.ranked_rows),
+            mask_bits=address(bits),
+            mask_width=bits.shape[1],
             **uses.addresses(),
         )
-        self._make_room(batch.rows, len(wanted), logits)
-        self._split(batch)
-        phases = self.model.config.layers * PHASES + 2 * len(wanted) + 2
-        counters = np.zeros(phases * LINE // 8, np.int64)
-        self._set(counters=address(counters))
+        sizes = len(words), len(reals)
+        if sizes != _sizes(batch) or not prepare(self._plan_address):
+            limits = {"pages": len(self._pages), "slots": len(self._embeddings)}
+            reason = complaint(batch, vocabulary=self.model.config.vocabulary, **limits)
+            raise ValueError(f"a batch is not sound: {reason}")
         if self._threads > 1:
-            wake(address(self._sync))
-        run_step(0, address(self._plan))
+            wake(self._sync_address)
+        run_step(0, self._plan_address)
         self._met = int(self._sync[ARRIVED // 8])
-
-    def _make_room(self, rows: int, wanted: int, logits: Floats | None) -> None:
-        config, form, at = self.model.config, self.model.form, self._buffers.at
-        heads = config.heads * config.head_dim
-        vocabulary = blocks_of(config.vocabulary) * BLOCK * 4
-        chunk = wanted if logits is not None else max(1, min(wanted, LOGIT_BYTES // vocabulary))
-        wide = max(row_bytes(form, config.hidden), row_bytes(form, heads))
-        self._set(
-            x=at("x", rows * config.hidden * 4),
-            y=at("y", rows * config.hidden * 4),
-            xq=at("xq", rows * wide),
-            fq=at("fq", rows * row_bytes(form, config.ffn)),
-            queries=at("queries", rows * config.heads * query_bytes(config.head_dim)),
-            attended=at("attended", rows * heads * 4),
-            factors=at("factors", rows * len(self.model.ropes) * config.head_dim * 4),
-            lora=at("lora", rows * self._adapters.most_ranks * 4),
-            hq=at("hq", wanted * row_bytes(form, config.hidden)),
-            chunk=max(chunk, 1),
-            logits=at("logits", chunk * vocabulary) if logits is None else address(logits),
-        )
-
-    def _split(self, batch: Batch) -> None:
-        """Let threads share long rows where there are too few of them to go round."""
-        config = self.model.config
-        most = int(segments(int(batch.lengths.max())))
-        few = batch.rows == batch.passes and batch.rows * config.kv_heads < 4 * self._threads
-        split = most if few and most > 1 and self._threads > 1 else 0
-        size = batch.rows * config.heads * split * int(partial_bytes(config.head_dim))
-        self._set(split=split, partials=self._buffers.at("partials", size))
 
     # Pages, embedding slots, adapters
 
@@ -229,7 +203,7 @@ class PackedRunner:
     def close(self) -> None:
         """End the workers; the runner cannot be used any more."""
         self._sync[STOP // 8] = 1
-        wake(address(self._sync))
+        wake(self._sync_address)
         for worker in self._workers:
             worker.join()
         self._workers = []
@@ -239,10 +213,6 @@ class PackedRunner:
         self._embeddings[batch.cleared_embeddings] = 0.0
         if len(batch.copy_sources):
             self._pages[batch.copy_targets] = self._pages[batch.copy_sources]
-
-    def _check(self, batch: Batch) -> None:
-        vocabulary, slots = self.model.config.vocabulary, len(self._embeddings)
-        check(batch, pages=len(self._pages), vocabulary=vocabulary, slots=slots)
 
     # The plan
 
@@ -257,24 +227,28 @@ class PackedRunner:
             attention_scratch_bytes(config.head_dim),
             sampling_scratch_bytes(config.vocabulary),
         )
+        self._scratch = reserve(scratch * self._threads)
         self._set(
             **self.model.plan(),
-            sync=address(self._sync),
+            sync=self._sync_address,
             threads=self._threads,
             pages=address(self._pages),
             kv_form=int(self._kv_form),
+            page_count=len(self._pages),
+            embeddings=address(self._embeddings),
+            slots=len(self._embeddings),
             page_bytes=self._page_bytes,
             head_bytes=self._head_bytes,
             query_bytes=query_bytes(config.head_dim),
             scratch_bytes=scratch,
-            scratch=self._buffers.at("scratch", scratch * self._threads),
+            scratch=address(self._scratch),
             rank_stride=self._adapters.most_ranks,
         )
 
     def _start(self) -> None:
         """Start the workers."""
         self._workers = [
-            threading.Thread(target=work, args=(n, address(self._plan)), daemon=True)
+            threading.Thread(target=work, args=(n, self._plan_address), daemon=True)
             for n in range(1, self._threads)
         ]
         for worker in self._workers:
