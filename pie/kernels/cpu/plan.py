@@ -31,8 +31,8 @@ PLAN = _record(
     layer_records ropes rope_records embedding embedding_kind head head_kind final_norm
     """
     # Memory that lives as long as the runner.
-    """sync threads counters counter_words pages kv_form page_count page_bytes head_bytes query_bytes
-    embeddings slots scratch scratch_bytes """
+    """sync threads counters counter_words pages kv_form page_count page_bytes head_bytes
+    query_bytes embeddings slots scratch scratch_bytes """
     # A batch as it comes (`prepare`): its arrays, then how many entries they have.
     """words reals tokens positions row_starts table page_starts lengths embedding_rows
     embedding_slots stored_rows stored_slots masked_rows mask_starts mask_runs sampled_rows top_k
