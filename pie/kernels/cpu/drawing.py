@@ -10,6 +10,7 @@ import numpy as np
 from .jit import compiled
 from .sampling_ops import best, finite, get, get_double, key, mass, put, value, weigh, weight
 from .select import (
+    ALIKE,
     BLOCKS,
     CHUNK,
     HIGHEST,
@@ -56,7 +57,7 @@ def _filtered(
     values, count = logits, vocabulary
     if 0 < top_k < vocabulary:
         goal = np.float64(top_k)
-        floor, above, equal, goal = select(logits, vocabulary, peak, 0.0, goal, table, space)
+        floor, above, equal, goal = select(logits, vocabulary, peak, ALIKE, goal, table, space)
         room = top_k - int(above)
         if room < equal:
             last = last_of(logits, vocabulary, floor, room)
@@ -99,7 +100,8 @@ def _drawn(
     for i in range(-(-vocabulary // CHUNK)):
         start = i * CHUNK
         row, size, out = logits + 4 * start, min(CHUNK, vocabulary - start), blocks + 8 * i
-        total += mass(row, start, size, peak, scale, floor, last, out)
+        mass(row, start, size, peak, scale, floor, last, out)
+        total += get_double(out)
     target, running = np.float64(uniform) * total, 0.0
     for i in range(-(-vocabulary // CHUNK)):
         following = running + get_double(blocks + 8 * i)

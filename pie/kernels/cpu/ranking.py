@@ -12,6 +12,7 @@ from .sampling_ops import (
     best,
     finite,
     get,
+    get_double,
     get_long,
     inside,
     inside_one,
@@ -24,7 +25,7 @@ from .sampling_ops import (
     value,
     weigh,
 )
-from .select import BLOCKS, CHUNK, HIGHEST, LOWEST, last_of, scale_of, select
+from .select import ALIKE, BLOCKS, CHUNK, HIGHEST, LOWEST, last_of, scale_of, select
 from .sort import sort
 from .stage import staged
 
@@ -67,9 +68,9 @@ def _to_probabilities(
             put(values + 4 * i, np.float32(1.0 if i == 0 else 0.0))
         return
     scale = scale_of(temperature)
-    total = mass(logits, 0, vocabulary, peak, scale, LOWEST, vocabulary, scratch)
+    mass(logits, 0, vocabulary, peak, scale, LOWEST, vocabulary, scratch)
     weigh(values, 0, count, peak, scale, LOWEST, count, values)
-    multiply(values, count, 1.0 / total)
+    multiply(values, count, 1.0 / get_double(scratch))
 
 
 @staged
@@ -93,7 +94,7 @@ def rank(
     floor, last = LOWEST, vocabulary
     if k < vocabulary:
         goal = np.float64(k)
-        floor, above, equal, goal = select(logits, vocabulary, peak, 0.0, goal, scratch, items)
+        floor, above, equal, goal = select(logits, vocabulary, peak, ALIKE, goal, scratch, items)
         if k - int(above) < equal:
             last = last_of(logits, vocabulary, floor, k - int(above))
     count = _gather(logits, vocabulary, floor, last, items)

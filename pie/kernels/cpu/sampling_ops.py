@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba.core import types
 
 from .emit import F32, F64, I1, I32, I64, Emit, Value, const, kernel, vector
+from .library import load
 from .sampling_emit import Sums, capped, ids_from, is_kept, key_of, sweep, weight_of
 from .target import detect, named
 
@@ -80,12 +81,12 @@ def _mass(
     logits: Value,
     first: Value,
     count: Value,
-    peak: Value,
-    scale: Value,
+    peak: float,
+    scale: float,
     floor: Value,
     last: Value,
     out: Value,
-) -> Value:
+) -> None:
     b = e.b
     sums = Sums(e, F64, 0.0)
 
@@ -98,7 +99,6 @@ def _mass(
     sweep(e, count, step)
     total = b.fadd(e.total(sums[e.lanes]), b.extract_element(sums[1], _ZERO))
     e.store(total, out)
-    return total
 
 
 def _weigh(
@@ -106,8 +106,8 @@ def _weigh(
     logits: Value,
     first: Value,
     count: Value,
-    peak: Value,
-    scale: Value,
+    peak: float,
+    scale: float,
     floor: Value,
     last: Value,
     out: Value,
@@ -123,7 +123,7 @@ def _weigh(
     sweep(e, count, step)
 
 
-def _multiply(e: Emit, values: Value, count: Value, factor: Value) -> None:
+def _multiply(e: Emit, values: Value, count: Value, factor: float) -> None:
     def step(width: int, i: Value) -> None:
         address = e.at(values, i, 4)
         x = e.load(vector(F32, width), address)
@@ -215,17 +215,23 @@ cap_and_check = kernel(TARGET, _cap, types.int64)
 """(logits, count, cap): as `finite` of cap * tanh(logit / cap), which is put in place."""
 best = kernel(TARGET, _best, types.int64)
 """(logits, count): the id of the largest finite logit, of equal ones the lowest."""
-mass = kernel(TARGET, _mass, types.float64)
-"""(logits, first, count, peak, scale, floor, last, out): the sum of what is kept, also put at
-`out` as float64."""
-weigh = kernel(TARGET, _weigh)
-"""(logits, first, count, peak, scale, floor, last, out): weights, 0 of what is not kept."""
-multiply = kernel(TARGET, _multiply)
-"""(values, count, factor): multiplied in place."""
-digits = kernel(TARGET, _digits)
-"""(values, count, shift, mask, out): bits of the keys as int32."""
-tally = kernel(TARGET, _tally)
-"""(digits, weights, count > 0, table): table[digit, i % 2] += weights[i], in float64."""
+mass, weigh, multiply, digits, tally = load(
+    "sampling",
+    {
+        "sampling_mass": _mass,
+        "sampling_weigh": _weigh,
+        "sampling_multiply": _multiply,
+        "sampling_digits": _digits,
+        "sampling_tally": _tally,
+    },
+)
+"""mass (logits, first, count, peak, scale, floor, last, out): the sum, in float64, of what is kept.
+
+weigh (logits, first, count, peak, scale, floor, last, out): weights, 0 of what is not kept.
+multiply (values, count, factor): in place.
+digits (values, count, shift, mask, out): bits of the keys as int32.
+tally (digits, weights, count > 0, table): table[digit, i % 2] += weights[i], in float64.
+"""
 inside = kernel(TARGET, _inside(LANES), types.int64)
 """(values, low, high): bit i is set where the key of value i, of LANES, is in low .. high."""
 inside_one = kernel(TARGET, _inside(1), types.int64)

@@ -38,6 +38,9 @@ TABLE_BYTES = 2 * 8 << _DIGIT
 BLOCKS = TABLE_BYTES + 8 * CHUNK
 """Where, in the scratch memory, the table and what is noted of a chunk end."""
 
+ALIKE = np.float32(0.0)
+"""The `scale` with which every weight is 1."""
+
 LARGEST = 3.4028234663852886e38
 """Of float32."""
 
@@ -109,8 +112,8 @@ def select(
 ) -> Any:
     """The key at which the weights, summed from the largest value down, reach `goal`.
 
-    A `goal` below 1 is a share of all; with a `scale` of 0 every weight is 1. Also the sum of all
-    larger values, and how many have the key. Uses `table`, and `space` [count] float32.
+    A `goal` below 1 is a share of all; with the `scale` ALIKE every weight is 1. Also the sum of
+    all larger values, and how many have the key. Uses `table`, and `space` [count] float32.
     """
     low, above, shift = 0, 0.0, 32
     for width in (_DIGIT, _DIGIT, 32 - 2 * _DIGIT):
