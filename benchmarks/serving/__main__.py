@@ -130,9 +130,11 @@ def _parts(
     left = [each for each in contenders if each.name not in report["failed"]]
     if pie not in left:
         return
+    if "tax" in chosen:
+        report["tax"], failed = tax.measure(pie, plan, say)
+        report["failed"] |= failed
     served = [each for each in left if not isinstance(each, BareLoop)]
     parts: dict[str, Callable[[], Any]] = {
-        "tax": lambda: tax.measure(pie, plan, say),
         "agents": lambda: agents.compare(served, plan, say),
         "neighbour": lambda: disturbance.neighbour(served, plan, say),
         "latency": lambda: disturbance.latency(pie, plan),

@@ -8,7 +8,7 @@ from benchmarks.scheduling.report import table
 
 from .contenders import BARE, OURS, Row
 from .summary import median, share
-from .tax import GUESTS, period, tax
+from .tax import GUESTS, between, period, tax
 
 _TITLES = {
     "decode": "decode, 1 stream, tok/s",
@@ -86,7 +86,9 @@ def _tax(found: Mapping[str, Mapping[str, list[Row]]]) -> str:
         values = dict(by_guest)
         cells = [f"{period(values, GUESTS[0]) * 1e3:.2f}"]
         cells += [
-            f"{period(values, guest) * 1e3:.2f} ({tax(values, guest):+.1%})" for guest in GUESTS[1:]
+            f"{period(values, guest) * 1e3:.2f} ({tax(values, guest):+.1%}; "
+            f"{between(values, guest) * 1e3:.2f} of it between steps)"
+            for guest in GUESTS[1:]
         ]
         rows.append([f"{streams} streams", *cells])
     return table(heads, rows)

@@ -11,31 +11,54 @@ from .serving import BARE, PYTHON, SAMPLING, C
 
 GUESTS = (BARE, C, PYTHON, SAMPLING)
 _NUMBERS = 5000
+_PROMPT = 15
+"""Tokens of each prompt: those of 32 streams fit into one step, so that all begin together."""
 
 
-def measure(pie: Pie, plan: Plan, say: Say) -> dict[str, dict[str, list[Row]]]:
-    """Streams -> who decodes -> the pace of each round, in turns on the same prompts."""
+def measure(
+    pie: Pie, plan: Plan, say: Say
+) -> tuple[dict[str, dict[str, list[Row]]], dict[str, str]]:
+    """Streams -> who decodes -> the pace of each round, in turns on the same prompts.
+
+    And for how many streams there is none, with the reason.
+    """
     found: dict[str, dict[str, list[Row]]] = {}
+    failed: dict[str, str] = {}
     with awake(pie):
         pie.ask("forget")
         for streams in plan.tax_streams:
-            rows: dict[str, list[Row]] = {guest: [] for guest in GUESTS}
-            for number in range(plan.rounds):
-                batch = prompts().batch(streams, _NUMBERS + number)
-                for guest in GUESTS[:: -1 if number % 2 else 1]:
-                    answer = pie.ask("many", guest, batch, plan.tax_tokens)
-                    if answer["pace"] is None:
-                        raise RuntimeError(f"{guest}: never all {streams} streams in a step")
-                    rows[guest].append(answer["pace"])
-            found[str(streams)] = rows
-            taxes = {guest: f"{tax(rows, guest):+.1%}" for guest in GUESTS[1:]}
-            say(f"tax at {streams} streams: {taxes}")
-    return found
+            try:
+                rows = found[str(streams)] = _paces(pie, plan, streams)
+            except ValueError as error:
+                failed[f"tax at {streams} streams"] = str(error)
+                say(f"tax: {error}")
+            else:
+                taxes = {guest: f"{tax(rows, guest):+.1%}" for guest in GUESTS[1:]}
+                say(f"tax at {streams} streams: {taxes}")
+    return found, failed
+
+
+def _paces(pie: Pie, plan: Plan, streams: int) -> dict[str, list[Row]]:
+    """ValueError if the guests are never all in one step."""
+    rows: dict[str, list[Row]] = {guest: [] for guest in GUESTS}
+    for number in range(plan.rounds):
+        batch = [prompt[:_PROMPT] for prompt in prompts().batch(streams, _NUMBERS + number)]
+        for guest in GUESTS[:: -1 if number % 2 else 1]:
+            answer = pie.ask("many", guest, batch, plan.tax_tokens)
+            if answer["pace"] is None:
+                raise ValueError(f"{guest} guests: not all {streams} were in a step")
+            rows[guest].append(answer["pace"])
+    return rows
 
 
 def period(rows: dict[str, list[Row]], guest: str) -> float:
     """Seconds from step to step."""
     return float(statistics.median(row["period"] for row in rows[guest]))
+
+
+def between(rows: dict[str, list[Row]], guest: str) -> float:
+    """Seconds from step to step in which the model has nothing to do."""
+    return float(statistics.median(row["period"] - row["step"] for row in rows[guest]))
 
 
 def tax(rows: dict[str, list[Row]], guest: str) -> float:

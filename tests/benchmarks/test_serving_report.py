@@ -155,7 +155,7 @@ def test_the_report_is_json_tables_and_a_picture() -> None:
     text = markdown(found)
     assert "**2.00** × p (2.00 to 2.00)" in text
     assert "Not measured: absent: not installed: make bench-peers" in text
-    assert "1020.00 (+2.0%)" in text
+    assert "1020.00 (+2.0%; 20.00 of it between steps)" in text
     picture = plot.bars("a run", found["speed"], {"decode": "decode"})
     assert picture.startswith("<svg")
     assert "2.00 Pie, inferlets" in picture
