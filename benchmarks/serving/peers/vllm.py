@@ -53,6 +53,8 @@ class Vllm(Server):
             "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, self.setting.cores)),
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_CACHE_ROOT": str(FOLDER / "cache"),
+            # What it keeps of a whole compiled model cannot be loaded here, and is made again.
+            "VLLM_USE_AOT_COMPILE": "0",
             "HF_HUB_OFFLINE": "1",
         }
 
