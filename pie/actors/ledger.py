@@ -193,7 +193,9 @@ class Ledger:
             if work.token is asked:
                 assert isinstance(work, PendingDecoding)
                 work.taken = message.taken
-                if not (work.running or work.after or work.along):
+                if work.running or work.after or work.along:
+                    sometimes("a decoding is cancelled that is in a step or waits for others")
+                else:
                     self.finish(work)  # else in its turn: what is behind it must not overtake
                 return
         owner.queues[asked.queue].recount(asked, message.taken)

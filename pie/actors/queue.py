@@ -11,6 +11,8 @@ from typing import Any
 
 import attrs
 
+from pie.probes import sometimes
+
 from .decodings import PendingDecoding
 from .passes import Pending, PendingPass
 
@@ -62,6 +64,7 @@ class CommandQueue:
     def recount(self, token: Any, count: int) -> None:
         """The decoding of this token turns out to be fewer passes, if nobody has gone by it yet."""
         if self._ended is not None and self._ended.token is token:
+            sometimes("a decoding is cancelled after its end")
             self._passes = self._ended.first_number + count
 
     def last(self) -> Pending | None:

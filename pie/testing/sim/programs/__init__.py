@@ -6,7 +6,7 @@ argument, JSON with what `draw` chose for it.
 
 from __future__ import annotations
 
-from . import decoding, odd, ordering, sharing, talking
+from . import chained, decoding, odd, ordering, sharing, talking
 from .program import Params, SimProgram
 from .wasm import WASM
 
@@ -14,6 +14,7 @@ PROGRAMS: dict[str, SimProgram] = {
     program.name: program
     for program in (
         *decoding.PROGRAMS,
+        *chained.PROGRAMS,
         *sharing.PROGRAMS,
         *talking.PROGRAMS,
         *odd.PROGRAMS,

@@ -34,14 +34,19 @@ _SAMPLERS: list[inferlet.Sampler] = [
 
 
 async def decode(args: list[str]) -> str:
-    """A prompt, then one token after the other."""
+    """A prompt, then one token after the other, with this guest in between or without."""
     params = params_of(args)
     context = await new_context(params["prompt"])
     sampler = _SAMPLERS[params["sampler"]]
-    text = await context.generate(max_tokens=params["tokens"], sampler=sampler, ignore_eos=True)
+    if params["stepwise"]:
+        for _ in range(params["tokens"]):
+            context.fill_tokens([await context.step(sampler)])
+    else:
+        await context.generate(max_tokens=params["tokens"], sampler=sampler, ignore_eos=True)
+    text = (await context.text())[len(params["prompt"]) :]
     if params["release"]:
         await context.release()
-    return text.text
+    return text
 
 
 def _draw_decode(random: Random, machine: Machine) -> Params:
@@ -49,6 +54,7 @@ def _draw_decode(random: Random, machine: Machine) -> Params:
         "prompt": a_text(random, up_to(random, machine.slots // 5)),
         "tokens": up_to(random, min(16, machine.slots // 5)),
         "sampler": random.randrange(len(_SAMPLERS)),
+        "stepwise": random.random() < 0.5,
         "release": random.random() < 0.5,
     }
 
