@@ -151,7 +151,8 @@ class PackedRunner:
             self._step(batch)
         finally:
             self._plan[:] = before
-        return out[:, :vocabulary]
+        found, cap = out[:, :vocabulary], self.model.config.logit_cap
+        return cap * np.tanh(found / cap) if cap else found  # a step caps where it samples
 
     def _step(self, batch: Batch) -> None:
         words, reals = np.concatenate(_words(batch)), np.concatenate(_reals(batch))
