@@ -45,6 +45,23 @@ def a_guest(prompt: int, tokens: int, *, pause: float = 0.0) -> Main:
     return main
 
 
+def generating(prompt: int, tokens: int, *, leaves: int = 0) -> Main:
+    """Lets the engine make its steps; leaves a first stream after so many pieces."""
+
+    async def main(_: list[str]) -> None:
+        context = await inferlet.Context.create(await inferlet.get_model())
+        context.fill_tokens([65] * prompt)
+        if leaves:
+            pieces = 0
+            async for _piece in context.stream(ignore_eos=True):
+                pieces += 1
+                if pieces == leaves:
+                    break
+        await context.generate(max_tokens=tokens, ignore_eos=True)
+
+    return main
+
+
 def forking(prompt: int, tokens: int, branches: int) -> Main:
     """Shares its prompt with branches that decode side by side."""
 
@@ -72,6 +89,8 @@ def many(seed: int, guests: int) -> list[Launch]:
         main = a_guest(prompt, tokens, pause=pause)
         if number % 5 == 4:
             main = forking(prompt, tokens, 3)
+        elif number % 2:
+            main = generating(prompt, tokens, leaves=number % 3)
         launches.append(Launch(main, random.random() * 0.2, f"user {number % 3}"))
     return launches
 

@@ -92,8 +92,12 @@ def test_batches_have_all_rows_of_all_passes(events: list[Event]) -> None:
     passes = [e["args"] for e in events if e.get("cat") == "pass" and e["ph"] == "X"]
     batches = [e["args"] for e in events if e.get("cat") == "batch" and e["ph"] == "X"]
 
-    assert sum(b["rows"] for b in batches) == sum(p["tokens"] for p in passes)
-    assert sum(b["passes"] for b in batches) == sum(p["steps"] for p in passes)
+    follow = [e["args"] for e in events if e.get("cat") == "follow"]
+
+    assert follow
+    assert {f["follows"] for f in follow} <= {p["op"] for p in passes if "decoding" in p}
+    assert sum(b["rows"] for b in batches) == sum(p["tokens"] for p in passes) + len(follow)
+    assert sum(b["passes"] for b in batches) == sum(p["steps"] for p in passes) + len(follow)
     assert max(p["steps"] for p in passes) > 1
 
 
