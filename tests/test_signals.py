@@ -84,3 +84,31 @@ async def test_several_tasks_may_wait_for_one_signal() -> None:
         signal.set()
 
     assert sorted(done) == [0, 1, 2]
+
+
+async def test_a_nudge_wakes_without_telling_unless_it_is_followed_by_more() -> None:
+    """A guest that gets a token and has its next pass under way is not waited for."""
+    one, other = Signal(), Signal()
+    heard: list[str] = []
+    waiter = Waiter(lambda: heard.append("woken"))
+
+    async def wait() -> None:
+        await wait_any((one, other), waiter)
+        heard.append("ran")
+
+    for wakes, wanted in (
+        ([one.nudge], ["ran"]),
+        ([one.nudge, other.set], ["woken", "ran"]),
+        ([one.nudge, other.set, other.set], ["woken", "ran"]),
+        ([other.set, one.nudge], ["woken", "ran"]),
+    ):
+        heard.clear()
+        one.clear()
+        other.clear()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            for wake in wakes:
+                wake()
+            assert one.ready()
+        assert heard == wanted

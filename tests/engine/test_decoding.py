@@ -317,3 +317,21 @@ async def test_a_lost_step_traps_whoever_waits_for_its_end() -> None:
             assert outcome.event.text.endswith("the device lost the batch")
             assert len(outcome.messages) == sent
             assert await _all_given_back(engine)
+
+
+async def test_what_ran_ahead_for_a_longer_stream_is_none_of_a_shorter_one() -> None:
+    async def main(args: list[str]) -> str:
+        kind = inferlet.Context if args else Stepwise
+        context = await kind.create(await inferlet.get_model())
+        context.fill_tokens(b"1")
+        async for _piece in context.stream(sampler=inferlet.Multinomial(2.0), max_tokens=12):
+            break
+        await inferlet.sleep(20 * STEP_SECONDS)
+        again = await context.generate(sampler=inferlet.Multinomial(2.0), max_tokens=3)
+        return f"{again.tokens} {await context.step(inferlet.Multinomial(2.0))}"
+
+    async with simulated_engine(_gpu()) as engine:
+        ahead = await run_native(engine, main, ["ahead"], seed=8)
+        steps = await run_native(engine, main, seed=8)
+    assert ahead.text == steps.text
+    assert ahead.text.count(",") == 2
