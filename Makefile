@@ -9,7 +9,7 @@ export PIE_HOME
 # The published clients that the tests of the server run, side by side.
 CLIENTS := 0.2.0 0.2.1
 
-PROMPT ?= What is the capital of France?
+PROMPT ?= Name the capital of France.
 
 .PHONY: demo test test-long check bench bench-peers clean
 

@@ -20,7 +20,7 @@ _COMMAND = "import sys; from pie.cli import main; sys.exit(main())"
 def first_text(model: Path, home: Path) -> Row:
     """One run: seconds to the first byte of its output, and the most memory it had."""
     component = build_cached(ROOT / "inferlets" / "text-completion", BUILD / "components")
-    options = ["--prompt", "What is the capital of France?", "--temperature", "0"]
+    options = ["--prompt", "Name the capital of France.", "--temperature", "0"]
     command = [sys.executable, "-c", _COMMAND, "run", str(component), "--model", str(model)]
     caches = {"PIE_HOME": home, "XDG_CACHE_HOME": home, "NUMBA_CACHE_DIR": home / "numba"}
     began = time.perf_counter()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -254,3 +256,13 @@ def test_pages_of_bytes_hold_half_and_keep_the_laws(
             assert last_rows(small, part)[0].tobytes() == whole[end - 1].tobytes()
     finally:
         small.close()
+
+
+def test_a_runner_that_is_forgotten_ends_its_threads(tmp_path: Path) -> None:
+    """They would go on reading memory that is somebody else's by then."""
+    runner = load(write_gguf(tmp_path / "tiny.gguf", SHAPE), pages=16, threads=3)
+    before = threading.active_count()
+    runner.run(make_batch([Pass(tokens=TOKENS[:3], pages=[0])], **sampled([2])))
+    del runner
+    gc.collect()
+    assert threading.active_count() == before - 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,16 @@ def _mask_bits(batch: Batch) -> NDArray[np.uint16]:
     return np.zeros((count, int(batch.lengths.max()) // PAGE_SIZE + 1), np.uint16)
 
 
+def _end_workers(
+    workers: list[threading.Thread], sync: NDArray[np.int64], plan: NDArray[np.void]
+) -> None:
+    """End idle workers. They look at `sync` and `plan`, which live until then."""
+    sync[STOP // 8] = 1
+    wake(address(sync))
+    for worker in workers:
+        worker.join()
+
+
 class PackedRunner:
     """One batch at a time, on any one thread."""
 
@@ -99,8 +110,14 @@ class PackedRunner:
         self._room = Room(self._plan, model, self._adapters.most_ranks, self._threads)
         self._room.fix(info.pages)
         self._describe_model()
-        self._workers: list[threading.Thread] = []
-        self._start()
+        workers = [
+            threading.Thread(target=work, args=(number, self._plan_address), daemon=True)
+            for number in range(1, self._threads)
+        ]
+        for worker in workers:
+            worker.start()
+        # They read memory of this object's: nobody has to remember to close it.
+        self._end = weakref.finalize(self, _end_workers, workers, self._sync, self._plan)
 
     # Steps
 
@@ -203,11 +220,7 @@ class PackedRunner:
 
     def close(self) -> None:
         """End the workers; the runner cannot be used any more."""
-        self._sync[STOP // 8] = 1
-        wake(self._sync_address)
-        for worker in self._workers:
-            worker.join()
-        self._workers = []
+        self._end()
 
     def _maintain(self, batch: Batch) -> None:
         self._pages[batch.cleared_pages] = 0
@@ -245,12 +258,3 @@ class PackedRunner:
             scratch=address(self._scratch),
             rank_stride=self._adapters.most_ranks,
         )
-
-    def _start(self) -> None:
-        """Start the workers."""
-        self._workers = [
-            threading.Thread(target=work, args=(n, self._plan_address), daemon=True)
-            for n in range(1, self._threads)
-        ]
-        for worker in self._workers:
-            worker.start()
