@@ -55,6 +55,9 @@ class Vllm(Server):
             "VLLM_CACHE_ROOT": str(FOLDER / "cache"),
             # What it keeps of a whole compiled model cannot be loaded here, and is made again.
             "VLLM_USE_AOT_COMPILE": "0",
+            "TORCHINDUCTOR_CACHE_DIR": str(FOLDER / "cache" / "inductor"),
+            # Compiling for the first time takes minutes.
+            "VLLM_ENGINE_READY_TIMEOUT_S": "900",
             "HF_HUB_OFFLINE": "1",
         }
 
