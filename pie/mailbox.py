@@ -67,8 +67,8 @@ class Ask(Generic[T]):
     reply: Reply[T] = attrs.field(factory=Reply, kw_only=True, repr=False)
 
 
-async def ask(address: trio.MemorySendChannel[Any], question: Ask[T]) -> T:
-    """Send `question` and wait for its answer; raises what it fails with, `Closed` included."""
+async def post(address: trio.MemorySendChannel[Any], question: Ask[T]) -> Reply[T]:
+    """Send `question`; its answer to wait for, which may be that nobody is there (`Closed`)."""
     try:
         await address.send(question)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -76,7 +76,13 @@ async def ask(address: trio.MemorySendChannel[Any], question: Ask[T]) -> T:
     except trio.Cancelled:
         question.reply.fail(Closed(f"{type(question).__name__} was never sent"))
         raise
-    return await question.reply.wait()
+    return question.reply
+
+
+async def ask(address: trio.MemorySendChannel[Any], question: Ask[T]) -> T:
+    """Send `question` and wait for its answer; raises what it fails with, `Closed` included."""
+    reply = await post(address, question)
+    return await reply.wait()
 
 
 def tell(address: trio.MemorySendChannel[Any], message: object) -> None:

@@ -20,7 +20,7 @@ from pie.batch import ModelInfo
 from pie.config import Scheduling
 from pie.errors import DeviceStalled, PassFailed, PieError
 from pie.ids import InstanceId
-from pie.mailbox import Ask, answering, ask, draining
+from pie.mailbox import Ask, answering, draining, post
 from pie.messages import (
     AllocatePointers,
     CancelDecoding,
@@ -40,6 +40,7 @@ from pie.messages import (
     SubmitDecoding,
     SubmitPass,
     Synchronize,
+    TokenFeed,
 )
 from pie.probes import sometimes
 from pie.signals import Signal, wait_any
@@ -126,6 +127,8 @@ class Scheduler:
         self._settled = Signal()
         self._slice = SettleSlice()
         self._counters = Counters()
+        self._readers: list[TokenFeed] = []
+        """Feeds with new tokens that nobody has been told of yet."""
         self._persistence: Persistence | None = None
         if state is not None:
             self._persistence = Persistence(
@@ -235,6 +238,8 @@ class Scheduler:
     async def _form_batches(self) -> None:
         while True:
             await self._gather()
+            if self._moves.due() or self._table.book.errands:
+                self._nudge_readers()
             self._ledger.fail(await self._commands.clear_stale())
             if self._persistence is not None and self._table.book.errands:
                 await self._persistence.run_errands()
@@ -251,6 +256,7 @@ class Scheduler:
             if step:
                 await self._run_step(self._gathering.limited(step))
             elif not await self._unblock():
+                self._nudge_readers()
                 self._changed.clear()
                 await wait_any(self._events())
 
@@ -305,6 +311,7 @@ class Scheduler:
     async def _gather(self) -> None:
         """Wait until there is work, and then as long as the rule for starting batches has it."""
         while not (self._planner.has_work() or self._moves.due() or self._table.book.errands):
+            self._nudge_readers()
             self._changed.clear()
             await wait_any((self._changed,))
         await self._gathering.wait()
@@ -320,7 +327,12 @@ class Scheduler:
             self._observer.began(step, batch)
         lost: PieError | None = None
         try:
-            packer.unpack(await ask(self._executor, RunBatch(batch)))
+            reply = await post(self._executor, RunBatch(batch))
+            if self._readers:
+                # The executor starts the step before anybody sees to what the last one gave.
+                await trio.lowlevel.checkpoint()
+                self._nudge_readers()
+            packer.unpack(await reply.wait())
         except PassFailed as error:
             lost = error
         seconds = trio.current_time() - began
@@ -364,9 +376,17 @@ class Scheduler:
         self._gathering.followed(now)
         if self._observer is not None:
             self._observer.proceeded(work)
+        self._readers.append(work.token.feed)
         return True
 
+    def _nudge_readers(self) -> None:
+        """Wake who waits for tokens of decodings that go on."""
+        for feed in self._readers:
+            feed.nudge()
+        self._readers.clear()
+
     async def _run_command(self, command: PendingCommand) -> None:
+        self._nudge_readers()
         command.running = True
         answer: Any = None
         try:

@@ -53,16 +53,13 @@ class PendingDecoding(PendingPass):
             self.error = None
 
     def draw(self, token: int) -> bool:
-        """Its pass has drawn `token`: hand it out. True if there is a pass to follow."""
+        """Its pass has drawn `token`. True if a pass follows: whoever reads is to be nudged."""
         if self.taken is not None:
             return False
         self.drawn += 1
         asked = self.token
-        if self.drawn == asked.steps or token in asked.stops:
-            asked.feed.tokens.append(token)
-            return False
-        asked.feed.put(token)
-        return True
+        asked.feed.tokens.append(token)
+        return not (self.drawn == asked.steps or token in asked.stops)
 
     def proceed(self, token: int, sequence: int, now: float) -> None:
         """Become the pass after the one that drew `token`: submitted now, to those who compare."""

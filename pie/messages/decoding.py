@@ -14,6 +14,9 @@ from .forward import ForwardPass
 class TokenFeed(Signal):
     """The tokens of a decoding in the order in which they were drawn; as a guest's pollable, ready
     while some of them have not been taken, and from its end on.
+
+    Whoever waits for a token after which a pass follows is nudged, and does not count as moving:
+    its next pass is there.
     """
 
     __slots__ = ("tokens",)
@@ -21,14 +24,6 @@ class TokenFeed(Signal):
     def __init__(self) -> None:
         super().__init__()
         self.tokens: list[int] = []
-
-    def put(self, token: int) -> None:
-        """One more token, after which a pass follows.
-
-        Whoever waits for it is woken and does not count as moving: its next pass is there.
-        """
-        self.tokens.append(token)
-        self.nudge()
 
 
 class DecodingEnd(Reply[None]):
