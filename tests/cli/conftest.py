@@ -17,7 +17,9 @@ from tests.model_file import model_home
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GGUF file that is loaded in milliseconds."""
-    return write_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", Tiny())
+    return write_gguf(
+        tmp_path_factory.mktemp("model") / "tiny.gguf", Tiny(hidden=64, head_dim=32, ffn=96)
+    )
 
 
 @pytest.fixture

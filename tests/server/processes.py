@@ -77,7 +77,11 @@ def make_home(folder: Path, settings: str = "", *, real: bool = False) -> Path:
     home = folder / "home"
     home.mkdir(mode=0o700)
     (home / "cache").symlink_to(COMPILED.parent)
-    model = smollm2_path() if real else write_gguf(folder / "tiny.gguf", Tiny())
+    model = (
+        smollm2_path()
+        if real
+        else write_gguf(folder / "tiny.gguf", Tiny(hidden=64, head_dim=32, ffn=96))
+    )
     (home / "config.toml").write_text(
         f'{settings}\n[[model]]\nname = "{model}"\ndtype = "float32"\npages = 512\n'
     )
