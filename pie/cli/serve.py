@@ -176,7 +176,7 @@ async def _serve(
 async def _load(model: ModelSettings, path: Path) -> ModelRunner:
     log.info("loading %s", path, extra={"model": model.name})
     return await in_thread(
-        partial(load, path, dtype=model.dtype, pages=model.pages, name=model.alias)
+        partial(load, path, dtype=model.dtype, kv=model.kv, pages=model.pages, name=model.alias)
     )
 
 

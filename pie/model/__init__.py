@@ -8,12 +8,14 @@ from typing import Literal, TypeAlias
 from pie.batch import ModelRunner
 
 DType: TypeAlias = Literal["auto", "float32", "bfloat16"]
+KVType: TypeAlias = Literal["auto", "int8"]
 
 
 def load(
     path: str | Path,
     *,
     dtype: DType = "auto",
+    kv: KVType = "auto",
     pages: int | None = None,
     embedding_slots: int = 128,
     adapter_slots: int = 8,
@@ -25,7 +27,8 @@ def load(
 
     `float32` is the bit-invariant reference; `auto` is the fastest path for this machine, which
     keeps quantised weights as they are and makes 8 bits of others; `bfloat16` is the same path
-    with weights in bfloat16, for files that have none quantised.
+    with weights in bfloat16, for files that have none quantised. `kv` "int8" keeps K and V in 8
+    bits instead of 16, twice as many pages in the same memory; the reference has no such pages.
     An adapter slot takes memory once it holds something; with 0 the model takes no adapters.
     `pages` None means room for 65,536 tokens, or less in little memory. `threads` None means
     one for each processor, or torch's number; torch's holds for the whole process and must not
@@ -37,6 +40,7 @@ def load(
     return load_runner(
         Path(path),
         dtype=dtype,
+        kv=kv,
         pages=pages,
         embedding_slots=embedding_slots,
         adapter_slots=adapter_slots,

@@ -15,7 +15,7 @@ from pie.batch import ModelInfo, ModelRunner
 from pie.errors import ModelError, UsageError
 from pie.kernels.cpu.layout import Kind
 
-from . import DType
+from . import DType, KVType
 from .adapter import LoraSupport
 from .checkpoint import Checkpoint
 from .config import PAGE_SIZE, LlamaConfig
@@ -55,6 +55,7 @@ def load_runner(
     path: Path,
     *,
     dtype: DType = "auto",
+    kv: KVType = "auto",
     pages: int | None = None,
     embedding_slots: int = 128,
     adapter_slots: int = 8,
@@ -65,6 +66,8 @@ def load_runner(
     """Load what `path` names; see `pie.model.load`."""
     if dtype not in get_args(DType):
         raise UsageError(f"dtype {dtype!r} is unknown; use {', '.join(get_args(DType))}")
+    if kv not in get_args(KVType):
+        raise UsageError(f"kv {kv!r} is unknown; use {', '.join(get_args(KVType))}")
     if adapter_slots < 0 or max_adapter_rank < 1:
         raise UsageError(
             f"{adapter_slots} adapter slots of rank up to {max_adapter_rank}: "
@@ -92,7 +95,9 @@ def load_runner(
         info = attrs.evolve(info, adapters=support, traits=(*info.traits, "adapter"))
     if packed:
         fingerprint_of = partial(fingerprint, path)
-        return _packed_runner(fingerprint_of, checkpoint, info, support, threads, floats)
+        return _packed_runner(fingerprint_of, checkpoint, info, support, threads, floats, kv)
+    if kv != "auto":
+        raise UsageError(f"kv {kv!r} is for packed models; {info.name} runs in float32")
     return _torch_runner(checkpoint, info, support, threads)
 
 
@@ -131,11 +136,15 @@ def _packed_runner(
     support: LoraSupport,
     threads: int | None,
     floats: Kind,
+    kv: KVType,
 ) -> ModelRunner:
+    from pie.kernels.cpu.lines import Form
+
     from .packed.model import PackedModel
     from .packed.runner import PackedRunner, page_form
 
     model = PackedModel.build(checkpoint.config, checkpoint.tensors, floats)
-    form = f"{page_form()}, {floats.name} for floats"
+    pages = Form.INT8 if kv == "int8" else Form.BF16
+    form = f"{page_form(pages)}, {floats.name} for floats"
     info = attrs.evolve(info, fingerprint=partial(fingerprint_of, form))
-    return PackedRunner(model, info, support, threads)
+    return PackedRunner(model, info, support, threads, kv_form=pages)

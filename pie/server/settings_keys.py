@@ -11,7 +11,7 @@ import attrs
 
 from pie.actors.dispatch import POLICIES
 from pie.config import EngineConfig, Limits, Scheduling
-from pie.model import DType
+from pie.model import DType, KVType
 
 from .config import Quotas, ServerConfig
 from .protocol import MAX_TEXT
@@ -47,6 +47,8 @@ class ModelSettings:
     or ends with .gguf is a path."""
     dtype: DType = "auto"
     """float32 is the bit-exact reference, auto the fastest, bfloat16 fast with weights in it."""
+    kv: KVType = "auto"
+    """int8 keeps K and V in 8 bits instead of 16, for models that run packed."""
     pages: int | None = None
     """KV pages. None: for 65,536 tokens, or what fits a quarter of the memory if that is less."""
     alias: str | None = None
@@ -172,7 +174,8 @@ TABLES: Mapping[str, Mapping[str, Key]] = {
     "limits": _keys(Limits),
     "scheduling": _keys(Scheduling),
     "model": _keys(
-        ModelSettings, names={"name": "name", "dtype": "dtype", "pages": "pages", "alias": "as"}
+        ModelSettings,
+        names={"name": "name", "dtype": "dtype", "kv": "kv", "pages": "pages", "alias": "as"},
     ),
 }
 """`[[model]]` may come several times, the others once."""

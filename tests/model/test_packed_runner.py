@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pie.batch import Floats, InitializeAdapter, ints
+from pie.errors import UsageError
 from pie.model import load
 from pie.model.adapter import LoraSupport
 from pie.model.runner import TorchRunner
@@ -266,3 +267,18 @@ def test_a_runner_that_is_forgotten_ends_its_threads(tmp_path: Path) -> None:
     del runner
     gc.collect()
     assert threading.active_count() == before - 2
+
+
+def test_pages_in_8_bits_are_near_those_in_16(
+    pair: tuple[PackedRunner, TorchRunner], tmp_path: Path
+) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf", SHAPE)
+    small = load(path, pages=16, kv="int8")
+    assert isinstance(small, PackedRunner)
+    whole = whole_logits(pair[0])
+    assert 0 < difference(whole_logits(small), whole) < NEAR
+    assert small.read_pages(ints([0])).size < 0.6 * pair[0].read_pages(ints([0])).size
+    assert small.info.fingerprint() != pair[0].info.fingerprint()
+    small.close()
+    with pytest.raises(UsageError, match="kv 'int8' is for packed models"):
+        load(path, dtype="float32", kv="int8")

@@ -296,7 +296,7 @@ def test_paths_are_from_the_folder_of_the_file(
         ),
         (
             '[[model]]\nname = "a"\nalias = "b"',
-            '[[model]] alias = "b": no such key; there are name, dtype, pages, as',
+            '[[model]] alias = "b": no such key; there are name, dtype, kv, pages, as',
         ),
         (
             '[[model]]\nname = "a"\n[[model]]\nname = "b"\nas = "a"',
