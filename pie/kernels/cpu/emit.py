@@ -99,10 +99,13 @@ class Emit:
         pointer = self.b.inttoptr(self.at(address, offset), value.type.as_pointer())
         self.b.store(value, pointer, align=align)
 
-    def prefetch(self, address: Value, offset: int) -> None:
-        """Ask for the line at `address + offset`, which need not exist, for reading."""
+    def prefetch(self, address: Value, offset: int, *, once: bool = False) -> None:
+        """Ask for the line at `address + offset`, which need not exist, for reading.
+
+        `once`: it will not be read again, and should push nothing out of the larger caches.
+        """
         pointer = self.b.inttoptr(self.at(address, offset), I8.as_pointer())
-        flags = [const(I32, 0), const(I32, 3), const(I32, 1)]
+        flags = [const(I32, 0), const(I32, 0 if once else 3), const(I32, 1)]
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *flags)
 
     # Lanes

@@ -206,7 +206,9 @@ def _over_groups(tile: _Tile, x: Value, stride: Value) -> list[Value]:
     def group(i: Value, sum_at: SumAt) -> list[Value]:
         ahead = e.at(tile.weights, i, GROUP_BYTES[kind])
         for line in range(0, GROUP_BYTES[kind], _LINE):
-            e.prefetch(ahead, _AHEAD + line)
+            # A tile of one row is the last to read its weights, and Python's own working set
+            # should still be in the caches after a step that reads all of them.
+            e.prefetch(ahead, _AHEAD + line, once=tile.rows == 1)
         offset = e.b.mul(i, const(I64, width))
         return tile.group(i, [e.b.add(start, offset) for start in starts], sum_at)
 
