@@ -132,7 +132,7 @@ async def decoding_beyond_the_pages_traps(guest: Guest) -> Any:
     await a_decoding(guest, queue, pages, steps=18)
 
 
-@case(traps="decode: stop token 999 is not below the model's 512 (X10)")
+@case(traps="decode: stop token 999 is not below the model's 258 (X10)")
 async def decoding_with_an_unknown_stop_token_traps(guest: Guest) -> Any:
     """Contract X10."""
     queue, pages = await begin(guest)
