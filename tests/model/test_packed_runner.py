@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pie.batch import Floats, InitializeAdapter, ints
-from pie.errors import UsageError
+from pie.errors import PassFailed, UsageError
 from pie.model import load
 from pie.model.adapter import LoraSupport
 from pie.model.runner import TorchRunner
@@ -282,3 +282,19 @@ def test_pages_in_8_bits_are_near_those_in_16(
     small.close()
     with pytest.raises(UsageError, match="kv 'int8' is for packed models"):
         load(path, dtype="float32", kv="int8")
+
+
+def test_a_step_that_memory_is_too_short_for_is_lost_and_nothing_else(
+    packed: PackedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = whole_logits(packed)
+    rows = 100_000
+    large = make_batch([Pass(tokens=[1] * 16, pages=[i % 128]) for i in range(rows // 16)])
+
+    def refuse(size: int) -> NDArray[np.uint8]:
+        raise OSError(f"cannot allocate {size}")
+
+    monkeypatch.setattr("pie.model.packed.room.reserve", refuse)
+    with pytest.raises(PassFailed, match="no memory for"):
+        packed.run(large)
+    assert np.array_equal(whole_logits(packed), whole)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
-from contextlib import suppress
-
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from pie.errors import ModelError
+from pie.kernels.cpu.arrays import reserve
 
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector."""
-
-_HUGE_PAGE = 1 << 21
 
 
 @attrs.define(eq=False)
@@ -31,15 +27,9 @@ class Arena:
     def reserve(size: int) -> Arena:
         """An arena of `size` bytes, all zero; ModelError if the system does not have them."""
         try:
-            mapped = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            return Arena(reserve(size))
         except (OSError, OverflowError) as error:
             raise ModelError(f"no memory for {size} bytes of weights: {error}") from None
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            with suppress(OSError):  # a kernel without them
-                mapped.madvise(mmap.MADV_HUGEPAGE)
-        memory = np.frombuffer(mapped, np.uint8)
-        start = -int(memory.__array_interface__["data"][0]) % _HUGE_PAGE
-        return Arena(memory[start : start + size])
 
     def take(self, size: int) -> NDArray[np.uint8]:
         """The next `size` bytes, aligned; ModelError if there are not as many left."""

@@ -8,6 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from pie.errors import PassFailed
 from pie.kernels.cpu.arrays import address, reserve
 from pie.kernels.cpu.attention import partial_bytes, segments
 from pie.kernels.cpu.layout import BLOCK, blocks_of
@@ -40,14 +41,16 @@ class Room:
     _held: dict[str, Any] = attrs.field(factory=dict)
 
     def make(self, rows: int, outputs: int) -> None:
-        """See to it that a step of so many rows and outputs fits."""
+        """See to it that a step of so many rows and outputs fits; PassFailed if memory is short."""
         if rows > self._rows:
-            self._rows = int(rows * _SPARE)
-            self._reserve(self._of_rows(self._rows))
-            self._plan["counter_words"] = self._counter_bytes(self._rows) // 8
+            more = int(rows * _SPARE)
+            self._reserve(self._of_rows(more))
+            self._plan["counter_words"] = self._counter_bytes(more) // 8
+            self._rows = more
         if outputs > self._outputs:
-            self._outputs = int(outputs * _SPARE)
-            self._reserve({"requests": self._outputs * REQUEST.itemsize})
+            more = int(outputs * _SPARE)
+            self._reserve({"requests": more * REQUEST.itemsize})
+            self._outputs = more
 
     def fix(self, pages: int) -> None:
         """Reserve what does not depend on a step: logits, and partials of long rows."""
@@ -62,7 +65,12 @@ class Room:
 
     def _reserve(self, sizes: dict[str, int]) -> None:
         for name, size in sizes.items():
-            piece = self._held[name] = reserve(max(size, 64))
+            try:
+                piece = self._held[name] = reserve(max(size, 64))
+            except (OSError, OverflowError) as error:
+                raise PassFailed(
+                    f"no memory for {size} bytes of a step ({name}): {error}"
+                ) from error
             self._plan[name] = address(piece)
 
     def _of_rows(self, rows: int) -> dict[str, int]:
