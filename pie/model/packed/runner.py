@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints, ModelInfo
+from pie.errors import ModelError
 from pie.kernels.cpu.arrays import address, reserve
 from pie.kernels.cpu.attention import scratch_bytes as attention_scratch_bytes
 from pie.kernels.cpu.layout import BLOCK, GROUP, blocks_of
@@ -17,7 +18,7 @@ from pie.kernels.cpu.lines import Form
 from pie.kernels.cpu.pages import head_bytes
 from pie.kernels.cpu.phases import ROWS
 from pie.kernels.cpu.plan import PLAN
-from pie.kernels.cpu.prepare import REALS, WORDS, prepare
+from pie.kernels.cpu.prepare import prepare
 from pie.kernels.cpu.rope import query_bytes
 from pie.kernels.cpu.sampling import scratch_bytes as sampling_scratch_bytes
 from pie.kernels.cpu.step import run_step, work
@@ -28,12 +29,11 @@ from ..adapter import LoraSupport
 from ..config import PAGE_SIZE
 from .adapters import PackedAdapters
 from .checks import complaint
+from .flat import reals_of, room_for_masks, sizes_of, words_of
 from .model import PackedModel
 from .room import Room
 
-_WORD_FIELDS = ["pages" if name == "table" else name for name in WORDS]
 _ZERO = np.zeros(1, np.int32)
-_NO_BITS = np.zeros((1, 1), np.uint16)
 
 
 def page_form(kv_form: Form = Form.BF16) -> str:
@@ -42,29 +42,12 @@ def page_form(kv_form: Form = Form.BF16) -> str:
     return f"packed for {require().name}, {kept}, {PAGE_SIZE} slots a page"
 
 
-def _words(batch: Batch) -> list[Ints]:
-    return [getattr(batch, name) for name in _WORD_FIELDS]
-
-
-def _reals(batch: Batch) -> list[Floats]:
-    return [getattr(batch, name) for name in REALS]
-
-
-def _sizes(batch: Batch) -> tuple[int, int]:
-    """How many words and reals a batch has whose arrays fit each other."""
-    sampled, ranked = len(batch.sampled_rows), len(batch.ranked_rows)
-    pairs = batch.rows + batch.passes + len(batch.embedding_rows) + len(batch.stored_rows)
-    pairs += len(batch.masked_rows) + sampled + ranked
-    words = 2 * pairs + batch.passes + 3 + len(batch.pages) + len(batch.mask_runs)
-    return words, 4 * sampled + ranked
-
-
-def _mask_bits(batch: Batch) -> NDArray[np.uint16]:
-    """Room for the bits of the masked rows, 16 slots each: [masked rows, pages]."""
-    count = len(batch.masked_rows)
-    if not count:
-        return _NO_BITS
-    return np.zeros((count, int(batch.lengths.max()) // PAGE_SIZE + 1), np.uint16)
+def _reserve_pages(pages: int, size: int) -> NDArray[np.uint8]:
+    """[pages, size], all zero."""
+    try:
+        return reserve(pages * size).reshape(pages, -1)
+    except (OSError, OverflowError) as error:
+        raise ModelError(f"no memory for {pages} KV pages of {size} bytes: {error}") from None
 
 
 def _end_workers(
@@ -100,7 +83,7 @@ class PackedRunner:
         self._kv_form = kv_form
         self._head_bytes = head_bytes(config.head_dim, kv_form)
         self._page_bytes = config.layers * config.kv_heads * self._head_bytes
-        self._pages = reserve(info.pages * self._page_bytes).reshape(info.pages, -1)
+        self._pages = _reserve_pages(info.pages, self._page_bytes)
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
         self._sync = np.zeros(SYNC_BYTES // 8, np.int64)
         self._plan = np.zeros(1, PLAN)
@@ -172,10 +155,10 @@ class PackedRunner:
         return cap * np.tanh(found / cap) if cap else found  # a step caps where it samples
 
     def _step(self, batch: Batch) -> None:
-        words, reals = np.concatenate(_words(batch)), np.concatenate(_reals(batch))
+        words, reals = words_of(batch), reals_of(batch)
         uses = self._adapters.uses_of(batch)
         # The plan holds addresses only: these live until the step is over.
-        bits = _mask_bits(batch)
+        bits = room_for_masks(batch)
         self._room.make(batch.rows, len(batch.sampled_rows) + len(batch.ranked_rows))
         self._set(
             met=self._met,
@@ -195,7 +178,7 @@ class PackedRunner:
             **uses.addresses(),
         )
         sizes = len(words), len(reals)
-        if sizes != _sizes(batch) or not prepare(self._plan_address):
+        if sizes != sizes_of(batch) or not prepare(self._plan_address):
             limits = {"pages": len(self._pages), "slots": len(self._embeddings)}
             reason = complaint(batch, vocabulary=self.model.config.vocabulary, **limits)
             raise ValueError(f"a batch is not sound: {reason}")
