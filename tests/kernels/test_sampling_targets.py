@@ -34,7 +34,9 @@ for vocabulary in (1, 15, 16, 17, 700):
 """
 
 
-@pytest.mark.parametrize(("target", "lanes"), [("portable8", 8), ("portable16", 16)])
+@pytest.mark.parametrize(
+    ("target", "lanes"), [pytest.param("portable8", 8, marks=pytest.mark.long), ("portable16", 16)]
+)
 def test_other_vectors_give_the_same_answers(target: str, lanes: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -48,7 +50,9 @@ def test_other_vectors_give_the_same_answers(target: str, lanes: int) -> None:
     assert done.stdout.split() == [target, str(lanes)]
 
 
-@pytest.mark.parametrize("target", ["portable8", "portable16"])
+@pytest.mark.parametrize(
+    "target", [pytest.param("portable8", marks=pytest.mark.long), "portable16"]
+)
 def test_adapters_with_other_vectors(target: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{HERE}/test_lora.py"],

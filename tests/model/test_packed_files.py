@@ -181,4 +181,5 @@ def test_weights_are_not_held_twice() -> None:
     before, header, peak, used = map(int, done.stdout.split())
     size = path.stat().st_size
     assert used < 1.01 * size
-    assert peak - before < 1.25 * size + header, (before, header, peak, size)
+    # Large pages are taken whole, and what was read of the file may not be gone yet.
+    assert peak - before < 1.4 * size + header, (before, header, peak, size)
