@@ -16,12 +16,12 @@ async def completion(spec: dict[str, Any]) -> list[int]:
     """Greedily `count` tokens after `tokens`; with `stream` each piece of text is a message."""
     context = await inferlet.Context.create(await inferlet.get_model())
     context.fill_tokens(spec["tokens"])
-    generation = context.stream(
-        max_tokens=spec["count"], sampler=inferlet.Greedy(), ignore_eos=True
-    )
+    asked = {"max_tokens": spec["count"], "sampler": inferlet.Greedy(), "ignore_eos": True}
+    if not spec.get("stream"):
+        return (await context.generate(**asked)).tokens
+    generation = context.stream(**asked)
     async for piece in generation:
-        if spec.get("stream"):
-            await inferlet.send(piece)
+        await inferlet.send(piece)
     return generation.tokens
 
 
