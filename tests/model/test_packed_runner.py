@@ -298,3 +298,11 @@ def test_a_step_that_memory_is_too_short_for_is_lost_and_nothing_else(
     with pytest.raises(PassFailed, match="no memory for"):
         packed.run(large)
     assert np.array_equal(whole_logits(packed), whole)
+
+
+def test_logits_of_a_batch_with_many_outputs_leave_its_memory_sound(packed: PackedRunner) -> None:
+    prompt = Pass(tokens=TOKENS, pages=WHOLE)
+    asked = make_batch([prompt] * 4, **sampled([*range(4 * LENGTH)] * 3, temperature=0.0))
+    logits = packed.logits(asked, ints([0]))
+    assert packed._plan["requests"][0] == packed._room._held["requests"].ctypes.data
+    assert packed.run(asked).tokens[0] == logits[0].argmax()

@@ -50,6 +50,10 @@ def _reserve_pages(pages: int, size: int) -> NDArray[np.uint8]:
         raise ModelError(f"no memory for {pages} KV pages of {size} bytes: {error}") from None
 
 
+def _outputs(batch: Batch) -> int:
+    return len(batch.sampled_rows) + len(batch.ranked_rows)
+
+
 def _end_workers(
     workers: list[threading.Thread], sync: NDArray[np.int64], plan: NDArray[np.void]
 ) -> None:
@@ -138,7 +142,8 @@ class PackedRunner:
         vocabulary = self.model.config.vocabulary
         out = np.zeros((len(rows), blocks_of(vocabulary) * BLOCK), np.float32)
         wanted = np.ascontiguousarray(rows, np.int32)
-        self._room.make(max(batch.rows, len(rows)), 0)
+        # All growth comes first: the copy must hold no address of memory that is given back.
+        self._room.make(max(batch.rows, len(rows)), _outputs(batch))
         before = self._plan.copy()
         self._set(
             answered=0,
@@ -159,7 +164,7 @@ class PackedRunner:
         uses = self._adapters.uses_of(batch)
         # The plan holds addresses only: these live until the step is over.
         bits = room_for_masks(batch)
-        self._room.make(batch.rows, len(batch.sampled_rows) + len(batch.ranked_rows))
+        self._room.make(batch.rows, _outputs(batch))
         self._set(
             met=self._met,
             words=address(words),
