@@ -60,13 +60,17 @@ class Tensors:
         self._check_shape(name, values.shape, shape)
         return values
 
+    def packed_bytes(self, floats: Kind = Kind.Q8) -> int:
+        """Bytes that all matrices that are left need, packed; NotPackable if one cannot be."""
+        sizes = [matrix.packed_bytes(floats) for matrix in self._matrices.values()]
+        return sum(size + ALIGNMENT for size in sizes)
+
     def arena(self, floats: Kind = Kind.Q8) -> Arena:
         """Memory in which all matrices that are left fit, packed.
 
         NotPackable, before anything is taken, if one of them cannot be.
         """
-        sizes = [matrix.packed_bytes(floats) for matrix in self._matrices.values()]
-        return Arena.reserve(sum(size + ALIGNMENT for size in sizes))
+        return Arena.reserve(self.packed_bytes(floats))
 
     def take_packed(
         self, name: str, outputs: int, inputs: int, arena: Arena, floats: Kind = Kind.Q8

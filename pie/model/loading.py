@@ -106,7 +106,7 @@ def _can_be_packed(checkpoint: Checkpoint, floats: Kind) -> bool:
     reason = obstacle_of_machine() or obstacle_of_model(checkpoint.config)
     if reason is None:
         try:
-            checkpoint.tensors.arena(floats)
+            checkpoint.tensors.packed_bytes(floats)
         except NotPackable as error:
             reason = str(error)
     if reason is not None:
