@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from .jit import compiled
-from .sampling_ops import best, finite, get, get_double, key, mass, put, value, weigh, weight
+from .memory import read_float, write_float
+from .sampling_ops import best, finite, get_double, key, mass, value, weigh, weight
 from .select import (
     ALIKE,
     BLOCKS,
@@ -65,7 +66,7 @@ def _filtered(
             values = space
             count = collect(logits, vocabulary, floor + 1, HIGHEST, space)
             for i in range(count, count + room):
-                put(space + 4 * i, value(floor))
+                write_float(space + 4 * i, value(floor))
             count += room
     if top_p < 1:
         goal = np.float64(top_p)
@@ -110,7 +111,7 @@ def _drawn(
             size = min(CHUNK, vocabulary - start)
             weigh(logits + 4 * start, start, size, peak, scale, floor, last, chunk)
             for j in range(size):
-                weight_here = np.float64(get(chunk + 4 * j))
+                weight_here = np.float64(read_float(chunk + 4 * j))
                 if weight_here > 0:  # rounding may leave the sum of the block a little short
                     token = start + j
                     running += weight_here
@@ -138,7 +139,7 @@ def draw(
     token = best(logits, vocabulary)
     if temperature == 0 or top_p <= 0 or min_p > 1 or top_k == 1:
         return int(token)
-    peak, scale = get(logits + 4 * token), scale_of(temperature)
+    peak, scale = read_float(logits + 4 * token), scale_of(temperature)
     blocks = scratch + BLOCKS
     space = blocks + 8 * -(-vocabulary // CHUNK)
     floor, last = _filtered(logits, vocabulary, peak, scale, top_k, top_p, scratch, space)

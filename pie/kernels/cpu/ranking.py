@@ -7,20 +7,18 @@ from typing import Any
 import numpy as np
 
 from .jit import compiled
+from .memory import read64, read_float, write64, write_float
 from .sampling_ops import (
     LANES,
     best,
     finite,
-    get,
     get_double,
-    get_long,
     inside,
     inside_one,
     key,
     lowest_bit,
     mass,
     multiply,
-    put,
     put_int,
     value,
     weigh,
@@ -45,9 +43,9 @@ def _gather(logits: Any, vocabulary: Any, floor: Any, last: Any, out: Any) -> in
         while bits:
             token = start + lowest_bit(bits)
             bits &= bits - 1
-            its_key = key(get(logits + 4 * token))
+            its_key = key(read_float(logits + 4 * token))
             if its_key > floor or token <= last:
-                put(out + 8 * found, ((HIGHEST - its_key) << 32) | token)
+                write64(out + 8 * found, ((HIGHEST - its_key) << 32) | token)
                 found += 1
     return found
 
@@ -65,7 +63,7 @@ def _to_probabilities(
     """Logits in `values` [count], the largest first, become probabilities over `logits`."""
     if temperature == 0:
         for i in range(count):
-            put(values + 4 * i, np.float32(1.0 if i == 0 else 0.0))
+            write_float(values + 4 * i, np.float32(1.0 if i == 0 else 0.0))
         return
     scale = scale_of(temperature)
     mass(logits, 0, vocabulary, peak, scale, LOWEST, vocabulary, scratch)
@@ -89,7 +87,7 @@ def rank(
     """
     if k <= 0 or not finite(logits, vocabulary):
         return 0
-    peak = get(logits + 4 * best(logits, vocabulary))
+    peak = read_float(logits + 4 * best(logits, vocabulary))
     items = scratch + BLOCKS + 8 * -(-vocabulary // CHUNK)
     floor, last = LOWEST, vocabulary
     if k < vocabulary:
@@ -100,8 +98,8 @@ def rank(
     count = _gather(logits, vocabulary, floor, last, items)
     items = sort(items, count, items + 8 * vocabulary, scratch)
     for i in range(count):
-        item = get_long(items + 8 * i)
+        item = read64(items + 8 * i)
         put_int(ids_out + 4 * i, item)
-        put(probabilities_out + 4 * i, value(HIGHEST - ((item >> 32) & 0xFFFFFFFF)))
+        write_float(probabilities_out + 4 * i, value(HIGHEST - ((item >> 32) & 0xFFFFFFFF)))
     _to_probabilities(logits, vocabulary, peak, temperature, probabilities_out, count, scratch)
     return count

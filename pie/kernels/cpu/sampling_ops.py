@@ -7,7 +7,6 @@ is that of `sampling_emit.weight_of`; `floor`, a key, and `last`, an id, say wha
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from llvmlite import ir
 from numba.core import types
@@ -194,19 +193,12 @@ def _bit_count(e: Emit, bits: Value) -> Value:
     return e.overloaded("ctpop", I64, bits)
 
 
-def _getter(kind: Any) -> Callable[[Emit, Value], Value]:
-    def emit(e: Emit, address: Value) -> Value:
-        return e.load(kind, address)
-
-    return emit
+def _get_double(e: Emit, address: Value) -> Value:
+    return e.load(F64, address)
 
 
 def _put_int(e: Emit, address: Value, value: Value) -> None:
     e.store(e.b.trunc(value, I32), address)
-
-
-def _put(e: Emit, address: Value, value: Value) -> None:
-    e.store(value, address)
 
 
 finite = kernel(TARGET, _finite, types.int64)
@@ -242,9 +234,5 @@ value = kernel(TARGET, _value, types.float32)
 weight = kernel(TARGET, _weight, types.float64)
 lowest_bit = kernel(TARGET, _lowest_bit, types.int64)
 bit_count = kernel(TARGET, _bit_count, types.int64)
-get = kernel(TARGET, _getter(F32), types.float32)
-get_double = kernel(TARGET, _getter(F64), types.float64)
-get_long = kernel(TARGET, _getter(I64), types.int64)
-put = kernel(TARGET, _put)
-"""(address, value): a float32 or an int64."""
+get_double = kernel(TARGET, _get_double, types.float64)
 put_int = kernel(TARGET, _put_int)

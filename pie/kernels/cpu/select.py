@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from .jit import compiled
+from .memory import read_float, write64, write_float
 from .sampling_ops import (
     LANES,
     bit_count,
     digits,
-    get,
     get_double,
     inside,
     inside_one,
     lowest_bit,
-    put,
     tally,
     weigh,
 )
@@ -58,7 +57,7 @@ def _tally_all(
     """Fill `table` with the weights by digit; their sum. Scratch memory up to BLOCKS follows it."""
     chunk_digits, chunk_weights = table + TABLE_BYTES, table + TABLE_BYTES + 4 * CHUNK
     for i in range(2 * (mask + 1)):
-        put(table + 8 * i, 0)
+        write64(table + 8 * i, 0)
     for start in range(0, count, CHUNK):
         size = min(CHUNK, count - start)
         digits(values + 4 * start, size, shift, mask, chunk_digits)
@@ -96,12 +95,12 @@ def collect(values: Any, count: Any, low: Any, high: Any, out: Any) -> int:
     for i in range(0, whole, LANES):
         bits = inside(values + 4 * i, low, high)
         while bits:
-            put(out + 4 * found, get(values + 4 * (i + lowest_bit(bits))))
+            write_float(out + 4 * found, read_float(values + 4 * (i + lowest_bit(bits))))
             found += 1
             bits &= bits - 1
     for i in range(whole, count):
         if inside_one(values + 4 * i, low, high):
-            put(out + 4 * found, get(values + 4 * i))
+            write_float(out + 4 * found, read_float(values + 4 * i))
             found += 1
     return found
 

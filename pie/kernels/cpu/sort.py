@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .jit import compiled
-from .sampling_ops import get_long, put
+from .memory import read64, write64
 
 _DIGIT = 11
 _MASK = (1 << _DIGIT) - 1
@@ -22,20 +22,20 @@ def sort(items: Any, count: Any, spare: Any, table: Any) -> Any:
     """
     for shift in (32, 32 + _DIGIT, 32 + 2 * _DIGIT):
         for i in range(_MASK + 1):
-            put(table + 8 * i, 0)
+            write64(table + 8 * i, 0)
         for i in range(count):
-            place = table + 8 * ((get_long(items + 8 * i) >> shift) & _MASK)
-            put(place, get_long(place) + 1)
+            place = table + 8 * ((read64(items + 8 * i) >> shift) & _MASK)
+            write64(place, read64(place) + 1)
         before = 0
         for i in range(_MASK + 1):
-            here = get_long(table + 8 * i)
-            put(table + 8 * i, before)
+            here = read64(table + 8 * i)
+            write64(table + 8 * i, before)
             before += here
         for i in range(count):
-            item = get_long(items + 8 * i)
+            item = read64(items + 8 * i)
             place = table + 8 * ((item >> shift) & _MASK)
-            at = get_long(place)
-            put(place, at + 1)
-            put(spare + 8 * at, item)
+            at = read64(place)
+            write64(place, at + 1)
+            write64(spare + 8 * at, item)
         items, spare = spare, items
     return items
