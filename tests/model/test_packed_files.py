@@ -165,8 +165,9 @@ checkpoint = read_checkpoint(Path(sys.argv[1]))
 header = memory("VmRSS") - before
 tensors, arena = checkpoint.tensors, checkpoint.tensors.arena()
 matrices = list(tensors._matrices.values())
+largest = max(m.outputs * m.inputs for m in matrices)
 kept = [tensors.take_packed(m.name, m.outputs, m.inputs, arena) for m in matrices]
-print(before, header, memory("VmHWM"), arena.used)
+print(before, header, memory("VmHWM"), arena.used, largest)
 """
 
 
@@ -178,8 +179,9 @@ def test_weights_are_not_held_twice() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _PEAK, str(path)], capture_output=True, text=True, check=True
     )
-    before, header, peak, used = map(int, done.stdout.split())
+    before, header, peak, used, largest = map(int, done.stdout.split())
     size = path.stat().st_size
     assert used < 1.01 * size
-    # Large pages are taken whole, and what was read of the file may not be gone yet.
-    assert peak - before < 1.4 * size + header, (before, header, peak, size)
+    # One matrix at a time is there twice, as it is in the file and packed; the arena's large
+    # pages are taken whole, and what was read of the file goes when the system finds the time.
+    assert peak - before - header < used + 2 * largest, (before, header, peak, used, largest)
