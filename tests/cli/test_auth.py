@@ -110,6 +110,7 @@ def test_file_and_folder_are_private_whatever_the_umask(tmp_path: Path) -> None:
         (("add",), "", "Missing argument 'USER'."),
         (("remove", "ann"), "", "there is no user 'ann'"),
     ],
+    ids=range(10),  # keys are made anew by each process, which have to agree on names
 )
 def test_what_cannot_be_done_is_one_line_and_changes_nothing(
     pie: Pie,

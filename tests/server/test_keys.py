@@ -142,6 +142,7 @@ ED448 = ed448.Ed448PrivateKey.generate().public_key()
         "\x00" * 50,
         "ssh-ed25519 \udcff",
     ],
+    ids=range(17),  # keys are made anew by each process, which have to agree on names
 )
 def test_what_is_no_such_key_is_refused_with_what_is_accepted(text: str) -> None:
     assert "RSA with 2048 to 8192 bits, Ed25519 or ECDSA P-256 or P-384" in refusal(text)
