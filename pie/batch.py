@@ -246,6 +246,8 @@ class ModelInfo:
     the model's files, so it blocks, and it raises ModelError."""
     adapters: AdapterSupport | None = attrs.field(default=None, eq=False, repr=False)
     """None: the model takes no adapters."""
+    multi_steps: int = 1
+    """Most steps that its runner makes in one call (`pie.multistep`); 1: it makes single ones."""
     traits: tuple[str, ...] = ("input_text", "tokenize", "output_text", "allocate", "forward")
     description: str = ""
     prompt_template: str = ""

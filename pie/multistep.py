@@ -1,0 +1,142 @@
+"""Several steps of a device in one call: each row's token is its input in the next step.
+
+What lies between two steps otherwise, from the device's thread to the guest and back, is paid once
+for all of them (docs/decisions/0021).
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from typing import Protocol
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from .batch import Batch, Floats, Ints, ModelRunner
+from .signals import Signal
+
+DONE, HALT, ANNOUNCE = 0, 8, 16
+"""Places of the words in `MultiStep.state`, a cache line each."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class MultiStep:
+    """A batch, and up to `steps - 1` steps that follow it with the same rows.
+
+    Each pass of `batch` is one row that samples one token, in the order of the rows; nothing is
+    masked, embedded, stored or ranked. In a following step a row has the token it drew before, one
+    position and one slot further, with the same sampler and adapter; `batch.pages` has room for
+    all of them. What the batch clears and copies is done once.
+
+    It ends after `steps`, or before that after a step in which a row drew one of its stop tokens or
+    had logits that are not finite, or which ended after `halt` was called. The device writes
+    what it draws while the loop reads: rows below `done` do not change any more.
+    """
+
+    batch: Batch
+    uniform: Floats
+    """[steps, passes] random numbers; the first row is that of `batch`."""
+    stops: Ints
+    """The stop tokens of all passes."""
+    stop_starts: Ints
+    """[passes + 1] first of each pass in `stops`."""
+    tokens: Ints = attrs.field(init=False)
+    """[steps, passes] what was drawn."""
+    finite: NDArray[np.bool_] = attrs.field(init=False)
+    """[steps, passes] False where the logits were not finite: the token means nothing."""
+    state: NDArray[np.int64] = attrs.field(init=False, repr=False)
+    """Shared with the device: at DONE how many steps are done, at HALT and ANNOUNCE 1 or 0."""
+    progress: Signal = attrs.field(factory=Signal, init=False, repr=False)
+    """Set by the device, on the loop, after each step while `announce` holds."""
+
+    def __attrs_post_init__(self) -> None:
+        self.tokens = np.zeros(self.uniform.shape, np.int32)
+        self.finite = np.zeros(self.uniform.shape, np.bool_)
+        self.state = np.zeros(3 * 8, np.int64)
+
+    @property
+    def steps(self) -> int:
+        """How many it is at most."""
+        return len(self.uniform)
+
+    @property
+    def done(self) -> int:
+        """How many are done."""
+        return int(self.state[DONE])
+
+    def halt(self) -> None:
+        """Let the step that runs be the last."""
+        self.state[HALT] = 1
+
+    @property
+    def halted(self) -> bool:
+        return bool(self.state[HALT])
+
+    def announce(self) -> None:
+        """Somebody wants to know of each step from now on."""
+        self.state[ANNOUNCE] = 1
+
+    @property
+    def announced(self) -> bool:
+        return bool(self.state[ANNOUNCE])
+
+    def batch_of(self, step: int) -> Batch:
+        """What step `step` runs, all before it being done."""
+        if step == 0:
+            return self.batch
+        first = self.batch
+        return attrs.evolve(
+            first,
+            tokens=self.tokens[step - 1],
+            positions=first.positions + np.int32(step),
+            lengths=first.lengths + np.int32(step),
+            uniform=self.uniform[step],
+            cleared_pages=first.cleared_pages[:0],
+            cleared_embeddings=first.cleared_embeddings[:0],
+            copy_sources=first.copy_sources[:0],
+            copy_targets=first.copy_targets[:0],
+        )
+
+    def finish(self, tokens: Ints, finite: Sequence[bool] | NDArray[np.bool_]) -> bool:
+        """Note what the next step drew: True if another follows. For devices written in Python."""
+        step = self.done
+        self.tokens[step], self.finite[step] = tokens, finite
+        self.state[DONE] = step + 1
+        if step + 1 == self.steps or self.halted or not self.finite[step].all():
+            return False
+        starts = self.stop_starts.tolist()
+        return not any(
+            token in self.stops[start:end]
+            for token, start, end in zip(
+                self.tokens[step].tolist(), starts[:-1], starts[1:], strict=True
+            )
+        )
+
+
+class Bell:
+    """A descriptor that a device's thread writes 8 bytes to, without Python, to wake the loop.
+
+    It is closed when nobody has it any more: whoever may yet ring it holds it.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def silence(self) -> None:
+        """Forget that it rang."""
+        os.eventfd_read(self.descriptor)
+
+
+class MultiStepRunner(ModelRunner, Protocol):
+    """A runner that `ModelInfo.multi_steps` says makes several steps in one call."""
+
+    def run_steps(self, steps: MultiStep, bell: Bell, /) -> None:
+        """Run them; blocks for all their duration. Rings `bell` after each step that is announced,
+        once its outputs and `done` can be read. ValueError before anything is computed if `steps`
+        is not sound.
+        """
+        ...
