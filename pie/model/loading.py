@@ -140,11 +140,13 @@ def _packed_runner(
 ) -> ModelRunner:
     from pie.kernels.cpu.lines import Form
 
+    from .packed.following import MOST_STEPS
     from .packed.model import PackedModel
     from .packed.runner import PackedRunner, page_form
 
     model = PackedModel.build(checkpoint.config, checkpoint.tensors, floats)
     pages = Form.INT8 if kv == "int8" else Form.BF16
     form = f"{page_form(pages)}, {floats.name} for floats"
-    info = attrs.evolve(info, fingerprint=partial(fingerprint_of, form))
+    told = partial(fingerprint_of, form)
+    info = attrs.evolve(info, fingerprint=told, multi_steps=MOST_STEPS)
     return PackedRunner(model, info, support, threads, kv_form=pages)

@@ -45,7 +45,9 @@ PLAN = _record(
     """uses use_count row_uses lora rank_stride """
     # Outputs: the hidden states kept, then the logits in chunks.
     """stored_targets marks wanted_rows wanted chunk hq logits requests starts
-    finite tokens_out ids_out probabilities_out""",
+    finite tokens_out ids_out probabilities_out """
+    # Several steps in one call (`multistep`).
+    """done halt announce bell following uniforms stops stop_starts going""",
     "epsilon embedding_scale final_cap attention_cap query_scale",
 )
 """A step. `kv_form`: a `lines.Form`. Arrays by address:
@@ -53,7 +55,7 @@ PLAN = _record(
 a row's float32 input, or 0: its token); `row_pages`, `row_slots` int32 [rows] (where the row's K
 and V go); `masks` int64 [rows] (address of a row's visible slots, a uint16 per page, or 0); `x`
 float32 [rows, hidden]; `xq`, `fq`, `hq` activation rows, whose bytes are
-`hidden_row`, `attended_row`, `ffn_row`; the rest is said where
+`hidden_row`, `attended_row`, `ffn_row`; `done`: 0 for a single step; the rest is said where
 it is used."""
 
 LAYER = _record(

@@ -20,7 +20,7 @@ from .phases import (
 )
 from .plan import layers_at, plan_at
 from .stage import staged
-from .threads import await_work, meet
+from .threads import meet
 
 PHASES = 6
 """Counters that a layer uses: for project, attend, two products, feed and joining."""
@@ -44,28 +44,32 @@ def begin_layer(thread: int, plan: int, index: int) -> None:
 
 
 @compiled
-def finish(thread: int, plan: int, met: int) -> None:
-    """The outputs: the logits of `chunk` wanted rows at a time."""
+def finish(thread: int, plan: int, met: int) -> int:
+    """The outputs: the logits of `chunk` wanted rows at a time; what `arrive` said last."""
     p = plan_at(plan, 1)[0]
     phase = p.layers * PHASES
+    wanted, chunk = p.wanted, p.chunk  # after the last barrier they may be the next step's
     keep(thread, plan)
     gather(thread, plan)
     met = arrive(p, met)
-    for first in range(0, p.wanted, p.chunk):
-        count = min(p.chunk, p.wanted - first)
+    for first in range(0, wanted, chunk):
+        count = min(chunk, wanted - first)
         project_vocabulary(thread, plan, first, count, phase)
         met = arrive(p, met)
         if p.answered:
             answer(thread, plan, first, count, phase + 1)
         met = arrive(p, met)
         phase += 2
+    return met
 
 
 @staged
-def run_step(thread: int, plan: int) -> None:
-    """The whole step; every thread calls it, with its number."""
+def run_step(thread: int, plan: int, met: int) -> int:
+    """The whole step; every thread calls it, with its number and the arrivals so far.
+
+    How many there have been at its end.
+    """
     p = plan_at(plan, 1)[0]
-    met = p.met
     layers = layers_at(p.layer_records, p.layers)
     read_inputs(thread, plan)
     begin_layer(thread, plan, 0)
@@ -100,13 +104,4 @@ def run_step(thread: int, plan: int) -> None:
         if index + 1 < p.layers:
             begin_layer(thread, plan, index + 1)
         met = arrive(p, met)
-    finish(thread, plan, met)
-
-
-@staged
-def work(thread: int, plan: int) -> None:
-    """A worker's life: take part in every step, until there are no more."""
-    seen = 0
-    while await_work(plan_at(plan, 1)[0].sync, seen):
-        seen += 1
-        run_step(thread, plan)
+    return finish(thread, plan, met)

@@ -13,7 +13,7 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from .emit import I32, I64, Emit, Value, const, kernel
+from .emit import I8, I32, I64, Emit, Value, const, kernel
 from .jit import compiled
 from .target import require
 
@@ -65,6 +65,10 @@ def _futex(e: Emit, address: Value, operation: Value, value: Value) -> None:
     e.b.call(function, [number, address, operation, value, none, none, none])
 
 
+def _write(e: Emit, descriptor: Value, address: Value, count: Value) -> None:
+    e.call("write", I64, e.b.trunc(descriptor, I32), e.b.inttoptr(address, I8.as_pointer()), count)
+
+
 def _kernel(emit: Any, result: Any = None) -> Any:
     return kernel(TARGET, emit, result)
 
@@ -72,6 +76,8 @@ def _kernel(emit: Any, result: Any = None) -> Any:
 atomic_add = _kernel(_atomic_add, types.int64)
 """Add to an int64 at an address; what was there before."""
 atomic_load = _kernel(_atomic_load, types.int64)
+write = _kernel(_write)
+"""The system's: `count` bytes at an address to a descriptor."""
 _pause_now = _kernel(_pause)
 _yield_now = _kernel(_sched_yield)
 _call_futex = _kernel(_futex)

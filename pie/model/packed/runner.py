@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +19,16 @@ from pie.kernels.cpu.plan import PLAN
 from pie.kernels.cpu.prepare import prepare
 from pie.kernels.cpu.rope import query_bytes
 from pie.kernels.cpu.sampling import scratch_bytes as sampling_scratch_bytes
-from pie.kernels.cpu.step import run_step, work
 from pie.kernels.cpu.target import require
-from pie.kernels.cpu.threads import ARRIVED, STOP, SYNC_BYTES, wake
+from pie.multistep import Bell, MultiStep
 
 from ..adapter import LoraSupport
 from ..config import PAGE_SIZE
 from .adapters import PackedAdapters
 from .checks import complaint
+from .crew import Crew
 from .flat import reals_of, room_for_masks, sizes_of, words_of
+from .following import Following
 from .model import PackedModel
 from .room import Room
 
@@ -52,16 +51,6 @@ def _reserve_pages(pages: int, size: int) -> NDArray[np.uint8]:
 
 def _outputs(batch: Batch) -> int:
     return len(batch.sampled_rows) + len(batch.ranked_rows)
-
-
-def _end_workers(
-    workers: list[threading.Thread], sync: NDArray[np.int64], plan: NDArray[np.void]
-) -> None:
-    """End idle workers. They look at `sync` and `plan`, which live until then."""
-    sync[STOP // 8] = 1
-    wake(address(sync))
-    for worker in workers:
-        worker.join()
 
 
 class PackedRunner:
@@ -89,22 +78,13 @@ class PackedRunner:
         self._page_bytes = config.layers * config.kv_heads * self._head_bytes
         self._pages = _reserve_pages(info.pages, self._page_bytes)
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
-        self._sync = np.zeros(SYNC_BYTES // 8, np.int64)
         self._plan = np.zeros(1, PLAN)
-        self._met = 0
-        self._plan_address, self._sync_address = address(self._plan), address(self._sync)
+        self._plan_address = address(self._plan)
         self._adapters = PackedAdapters(config, support)
         self._room = Room(self._plan, model, self._adapters.most_ranks, self._threads)
         self._room.fix(info.pages)
         self._describe_model()
-        workers = [
-            threading.Thread(target=work, args=(number, self._plan_address), daemon=True)
-            for number in range(1, self._threads)
-        ]
-        for worker in workers:
-            worker.start()
-        # They read memory of this object's: nobody has to remember to close it.
-        self._end = weakref.finalize(self, _end_workers, workers, self._sync, self._plan)
+        self._crew = Crew(self._plan, self._threads)
 
     # Steps
 
@@ -136,6 +116,17 @@ class PackedRunner:
             ranked_finite=finite[sampled:],
         )
 
+    def run_steps(self, steps: MultiStep, bell: Bell, /) -> None:
+        """Run several steps; see `pie.multistep.MultiStepRunner`."""
+        following = Following.of(steps, bell)
+        self._maintain(steps.batch)
+        outputs = {"tokens_out": address(steps.tokens), "finite": address(steps.finite)}
+        self._set(answered=1, **outputs, **following.plan())
+        try:
+            self._step(steps.batch)
+        finally:
+            self._set(done=0)
+
     def logits(self, batch: Batch, rows: Ints) -> Floats:
         """Run a step for its logits [len(rows), vocabulary]; for tests and measurements."""
         self._maintain(batch)
@@ -166,7 +157,6 @@ class PackedRunner:
         bits = room_for_masks(batch)
         self._room.make(batch.rows, _outputs(batch))
         self._set(
-            met=self._met,
             words=address(words),
             reals=address(reals),
             rows=batch.rows,
@@ -187,10 +177,7 @@ class PackedRunner:
             limits = {"pages": len(self._pages), "slots": len(self._embeddings)}
             reason = complaint(batch, vocabulary=self.model.config.vocabulary, **limits)
             raise ValueError(f"a batch is not sound: {reason}")
-        if self._threads > 1:
-            wake(self._sync_address)
-        run_step(0, self._plan_address)
-        self._met = int(self._sync[ARRIVED // 8])
+        self._crew.run()
 
     # Pages, embedding slots, adapters
 
@@ -208,7 +195,7 @@ class PackedRunner:
 
     def close(self) -> None:
         """End the workers; the runner cannot be used any more."""
-        self._end()
+        self._crew.end()
 
     def _maintain(self, batch: Batch) -> None:
         self._pages[batch.cleared_pages] = 0
@@ -232,8 +219,6 @@ class PackedRunner:
         self._scratch = reserve(scratch * self._threads)
         self._set(
             **self.model.plan(),
-            sync=self._sync_address,
-            threads=self._threads,
             pages=address(self._pages),
             kv_form=int(self._kv_form),
             page_count=len(self._pages),
