@@ -1,19 +1,15 @@
-"""What is asked of everybody who is measured, in turns."""
+"""What is asked of everybody who is measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import attrs
 
-from .contenders import Contender, Unsupported
+from .contenders import Contender
 from .plan import Plan, prompts
-
-Values = dict[str, dict[str, list[float]]]
-"""Case -> contender -> a value of each round."""
-Say = Callable[[str], object]
+from .turns import Figures, Say, take_turns
 
 _SEEN = 480
 """Tokens of a 512-token prompt that were in an earlier one."""
@@ -44,14 +40,14 @@ def _prefill(contender: Contender, _: Plan, number: int) -> float:
 def _seen(contender: Contender, _: Plan, number: int) -> float:
     base = prompts().fresh(_OTHERS + number)
     contender.first_token(base, seen=True)
-    return contender.first_token(base, seen=True)
+    return 1e3 * contender.first_token(base, seen=True)
 
 
 def _prefix(contender: Contender, _: Plan, number: int) -> float:
     base = prompts().fresh(2 * _OTHERS + number)
     contender.first_token(base, seen=True)
     ends = prompts().ends
-    return contender.first_token([*base[:_SEEN], *ends[number % len(ends)]], seen=True)
+    return 1e3 * contender.first_token([*base[:_SEEN], *ends[number % len(ends)]], seen=True)
 
 
 def _batch(streams: int, contender: Contender, plan: Plan, number: int) -> float:
@@ -59,28 +55,16 @@ def _batch(streams: int, contender: Contender, plan: Plan, number: int) -> float
     return streams * plan.batch_tokens / contender.batch(batch, plan.batch_tokens)
 
 
-def cases(plan: Plan) -> list[Case]:
-    """In the order in which they are measured and shown."""
-    return [
-        Case("decode", "decode, 1 stream", "tok/s", _decode),
-        Case("prefill", "prefill 512", "tok/s", _prefill),
-        *(
-            Case(f"c{streams}", f"{streams} at once", "tok/s", partial(_batch, streams))
-            for streams in plan.batches
-        ),
-        Case("seen", "first token, prompt seen before", "s", _seen, more_is_better=False),
-        Case("prefix", "first token, 480 of 512 seen", "s", _prefix, more_is_better=False),
-    ]
-
-
-@contextmanager
-def awake(contender: Contender) -> Iterator[Contender]:
-    """Let a contender run; everybody else is held still."""
-    contender.resume()
-    try:
-        yield contender
-    finally:
-        contender.pause()
+_ALL = (
+    Case("decode", "decode, 1 stream", "tok/s", _decode),
+    Case("prefill", "prefill 512", "tok/s", _prefill),
+    Case("c8", "8 at once", "tok/s", partial(_batch, 8)),
+    Case("c32", "32 at once", "tok/s", partial(_batch, 32)),
+    Case("seen", "first token, prompt seen before", "ms", _seen, more_is_better=False),
+    Case("prefix", "first token, 480 of 512 seen", "ms", _prefix, more_is_better=False),
+)
+CASES = {case.name: case for case in _ALL}
+"""In the order in which they are measured and shown."""
 
 
 def warm_up(contender: Contender) -> None:
@@ -89,30 +73,12 @@ def warm_up(contender: Contender) -> None:
     contender.first_token(prompts().fresh(3 * _OTHERS))
 
 
-def in_turns(contenders: Sequence[Contender], number: int) -> Sequence[Contender]:
-    """Every other round the other way round."""
-    return contenders[:: -1 if number % 2 else 1]
+def compare(contenders: Sequence[Contender], case: Case, plan: Plan, say: Say) -> Figures:
+    """The case's figure of each contender and round."""
 
+    def measured(contender: Contender, number: int) -> float:
+        value = case.measure(contender, plan, number)
+        say(f"{case.title}, round {number + 1}: {contender.name} {value:.4g} {case.unit}")
+        return value
 
-def compare(
-    contenders: Sequence[Contender], chosen: Sequence[Case], plan: Plan, say: Say
-) -> tuple[Values, dict[str, str]]:
-    """The values, and the reason for each contender that failed, which is then left out."""
-    values: Values = {case.name: {} for case in chosen}
-    failed: dict[str, str] = {}
-    for case in chosen:
-        for number in range(plan.rounds):
-            for contender in in_turns(contenders, number):
-                if contender.name in failed:
-                    continue
-                try:
-                    with awake(contender):
-                        value = case.measure(contender, plan, number)
-                except Unsupported:
-                    continue
-                except (RuntimeError, OSError, ValueError) as error:
-                    failed[contender.name] = f"{case.name}: {error}"
-                    continue
-                values[case.name].setdefault(contender.name, []).append(value)
-                say(f"{case.title}, round {number + 1}: {contender.name} {value:.4g} {case.unit}")
-    return values, failed
+    return take_turns(contenders, plan.rounds, measured, say)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 
-from .endpoint import Endpoint
-from .processes import Process
+from .processes import START_SECONDS, Process
 
 Row = dict[str, Any]
 Tokens = Sequence[int]
@@ -46,19 +44,13 @@ class Contender(Protocol):
     def name(self) -> str: ...
 
     @property
-    def endpoint(self) -> Endpoint | None:
-        """Where clients can reach it, of a server."""
+    def process(self) -> Process | None:
+        """What is held still while others are measured; None before it is started."""
         ...
 
     def start(self) -> Row:
         """Load the model; facts. RuntimeError with the reason if that fails."""
         ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-    def stop(self) -> None: ...
 
     def decode(self, prompt: Tokens, count: int) -> float:
         """Tokens per second of one stream, after the first token."""
@@ -72,6 +64,10 @@ class Contender(Protocol):
         """Seconds until all prompts, sent at once, have their tokens."""
         ...
 
+    def agents(self, job: str, specs: Sequence[Row], tools: Row) -> tuple[float, list[Any]]:
+        """Seconds until an agent for each spec has done its job, and what each found."""
+        ...
+
 
 @attrs.define(eq=False)
 class Pie:
@@ -81,35 +77,18 @@ class Pie:
     name: str = OURS
     process: Process | None = None
 
-    @property
-    def endpoint(self) -> None:
-        return None
-
     def start(self) -> Row:
-        began = time.perf_counter()
         where = [str(self.setting.model), str(self.setting.threads)]
         command = [sys.executable, "-m", "benchmarks.serving.ours", *where]
         self.process = Process(command, self.setting.logs / "pie.log", talks=True)
-        facts: Row = self.process.hear()
-        return facts | {"ready_seconds": time.perf_counter() - began}
+        facts: Row = self.process.hear(START_SECONDS)
+        return facts
 
     def ask(self, *order: Any) -> Row:
         """An order to the process: a method of `Serving` with its arguments."""
         assert self.process is not None, "start comes first"
         row: Row = self.process.ask(order)
         return row
-
-    def pause(self) -> None:
-        assert self.process is not None
-        self.process.pause()
-
-    def resume(self) -> None:
-        assert self.process is not None
-        self.process.resume()
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.stop()
 
     def decode(self, prompt: Tokens, count: int) -> float:
         return (count - 1) / float(self.ask("decode", prompt, count)["seconds"])
@@ -121,6 +100,10 @@ class Pie:
     def batch(self, prompts: Sequence[Tokens], count: int) -> float:
         return float(self.ask("many", "python", prompts, count)["seconds"])
 
+    def agents(self, job: str, specs: Sequence[Row], tools: Row) -> tuple[float, list[Any]]:
+        row = self.ask("agents", job, specs, tools)
+        return float(row["seconds"]), list(row["results"])
+
 
 @attrs.define(eq=False)
 class BareLoop:
@@ -130,20 +113,13 @@ class BareLoop:
     name: str = BARE
 
     @property
-    def endpoint(self) -> None:
-        return None
+    def process(self) -> Process | None:
+        return self.pie.process
 
     def start(self) -> Row:
+        if self.process is None:
+            raise RuntimeError(f"{self.pie.name} did not start")
         return {}
-
-    def pause(self) -> None:
-        self.pie.pause()
-
-    def resume(self) -> None:
-        self.pie.resume()
-
-    def stop(self) -> None:
-        """The process is not ours."""
 
     def _seconds(self, prompts: Sequence[Tokens], count: int) -> float:
         self.pie.ask("forget")
@@ -161,3 +137,6 @@ class BareLoop:
 
     def batch(self, prompts: Sequence[Tokens], count: int) -> float:
         return self._seconds(prompts, count)
+
+    def agents(self, job: str, specs: Sequence[Row], tools: Row) -> tuple[float, list[Any]]:
+        raise Unsupported("no guests, no agents")

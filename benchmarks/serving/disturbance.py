@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
-from .cases import Say, awake, in_turns
-from .contenders import Contender, Pie, Row
+from .contenders import BareLoop, Contender, Pie, Row, Unsupported
 from .plan import Plan, prompts
+from .turns import Figures, Say, awake, take_turns
 
 STREAMS = 8
 _NUMBERS = 4000
@@ -30,25 +30,23 @@ def busy_neighbour() -> Iterator[None]:
         process.communicate()
 
 
-def neighbour(contenders: Sequence[Contender], plan: Plan, say: Say) -> dict[str, Row]:
+def neighbour(contenders: Sequence[Contender], plan: Plan, say: Say) -> Figures:
     """Tokens per second of eight streams, alone and beside the neighbour, in turns."""
-    rows: dict[str, Row] = {each.name: {"alone": [], "beside": []} for each in contenders}
-    for number in range(plan.rounds):
-        for contender in in_turns(contenders, number):
-            for kind in ("alone", "beside"):
-                mark = _NUMBERS + 2 * number + (kind == "beside")
-                batch = prompts().batch(STREAMS, mark)
-                with awake(contender):
-                    if kind == "beside":
-                        with busy_neighbour():
-                            seconds = contender.batch(batch, plan.batch_tokens)
-                    else:
-                        seconds = contender.batch(batch, plan.batch_tokens)
-                rows[contender.name][kind].append(STREAMS * plan.batch_tokens / seconds)
-            row = rows[contender.name]
-            share = row["beside"][-1] / row["alone"][-1]
-            say(f"busy neighbour, round {number + 1}: {contender.name} {share:.0%}")
-    return rows
+
+    def measured(contender: Contender, number: int) -> Row:
+        if isinstance(contender, BareLoop):
+            raise Unsupported("nobody uses it alone")
+        row = {}
+        for offset, kind in enumerate(("alone", "beside")):
+            batch = prompts().batch(STREAMS, _NUMBERS + 2 * number + offset)
+            with busy_neighbour() if kind == "beside" else nullcontext():
+                seconds = contender.batch(batch, plan.batch_tokens)
+            row[kind] = STREAMS * plan.batch_tokens / seconds
+        share = row["beside"] / row["alone"]
+        say(f"busy neighbour, round {number + 1}: {contender.name} {share:.0%}")
+        return row
+
+    return take_turns(contenders, plan.rounds, measured, say)
 
 
 def latency(pie: Pie, plan: Plan) -> Row:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.serving.install [NAME...]
 
-What is there already stays. A peer that cannot be installed is named with the reason, which the
-benchmark repeats, and the others are installed all the same; the exit code is 0. llama.cpp is
-compiled for this machine, which takes ten minutes; vLLM takes 3.4 GB of disk. All of it lies in
-`.build/peers`.
+What is there already stays; remove its folder to have it anew. A peer that cannot be installed is
+named with the reason, which the benchmark repeats, and the others are installed all the same; the
+exit code is 0. llama.cpp is compiled for this machine, which takes ten minutes; vLLM takes 3.4 GB
+of disk. All of it lies in `.build/peers`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from pathlib import Path
 from pie.model.store import pull
 
 from .machine import features
-from .peers.llamacpp import BINARY as LLAMA_SERVER
-from .peers.places import PEERS
+from .peers.places import PEERS, failed, folder_of, installed
 
 _CHILDREN = Path(__file__).parent / "peers"
 _OPENVINO = "openvino-genai==2026.4.1"
@@ -72,8 +71,6 @@ def install_openvino(folder: Path, log: Path) -> None:
 
 def install_llama(folder: Path, log: Path) -> None:
     """Only the source distribution is fetched: all of llama.cpp is in it."""
-    if LLAMA_SERVER.exists():
-        return
     for tool in ("cmake", "ninja", "c++"):
         if shutil.which(tool) is None:
             raise Failed(f"{tool} is not installed")
@@ -90,7 +87,8 @@ def install_llama(folder: Path, log: Path) -> None:
     options = ["-DCMAKE_BUILD_TYPE=Release", "-DGGML_NATIVE=ON", "-DGGML_OPENMP=ON"]
     options += [f"-DLLAMA_{name}=OFF" for name in off]
     place = source / "vendor" / "llama.cpp"
-    run(["cmake", "-S", place, "-B", folder / "build", "-G", "Ninja", *options], log)
+    # Fresh: what was configured before may be of another place, or of other options.
+    run(["cmake", "--fresh", "-S", place, "-B", folder / "build", "-G", "Ninja", *options], log)
     jobs = os.environ.get("PIE_BENCH_JOBS", str(os.cpu_count() or 1))
     run(["cmake", "--build", folder / "build", "-j", jobs, "--target", "llama-server"], log)
 
@@ -114,7 +112,6 @@ def install_vllm(folder: Path, log: Path) -> None:
         part = folder / "model.part"
         run([python, _CHILDREN / "convert_child.py", _model(), part, dtype], log)
         part.rename(folder / "model")
-    (folder / "installed").touch()
 
 
 def requirements(wheel: Path) -> list[str]:
@@ -158,7 +155,7 @@ def _model() -> Path:
     return pull("smollm2-135m-instruct", home)
 
 
-PEERS_BY_NAME: dict[str, Callable[[Path, Path], None]] = {
+INSTALLERS: dict[str, Callable[[Path, Path], None]] = {
     "openvino": install_openvino,
     "llama.cpp": install_llama,
     "vllm": install_vllm,
@@ -167,27 +164,29 @@ PEERS_BY_NAME: dict[str, Callable[[Path, Path], None]] = {
 
 def install(name: str, say: Callable[[str], object]) -> bool:
     """Whether the peer is there now."""
-    folder = PEERS / name
+    if installed(name).exists():
+        return True
+    folder = folder_of(name)
     folder.mkdir(parents=True, exist_ok=True)
-    failed = folder / "failed"
-    failed.unlink(missing_ok=True)
+    failed(name).unlink(missing_ok=True)
     say(f"{name}: {folder}")
     try:
-        PEERS_BY_NAME[name](folder, folder / "install.log")
+        INSTALLERS[name](folder, folder / "install.log")
     except (Failed, OSError, ValueError) as error:
-        failed.write_text(f"{error}\n")
+        failed(name).write_text(f"{error}\n")
         say(f"{name}: FAILED: {error}")
         return False
+    installed(name).touch()
     return True
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.serving.install", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PEERS_BY_NAME))
-    names = parser.parse_args(arguments).names or list(PEERS_BY_NAME)
-    unknown = [name for name in names if name not in PEERS_BY_NAME]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(INSTALLERS))
+    names = parser.parse_args(arguments).names or list(INSTALLERS)
+    unknown = [name for name in names if name not in INSTALLERS]
     if unknown:
-        raise SystemExit(f"no peer is called {unknown[0]!r}; there are {', '.join(PEERS_BY_NAME)}")
+        raise SystemExit(f"no peer is called {unknown[0]!r}; there are {', '.join(INSTALLERS)}")
     there = [name for name in names if install(name, print)]
     print(f"there: {', '.join(there) or 'none'}")
 

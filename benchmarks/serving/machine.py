@@ -37,11 +37,12 @@ def features() -> frozenset[str]:
 
 
 def facts(cores: tuple[int, ...]) -> Row:
-    """The machine, what of it is used, and what went on before."""
-    there = features()
+    """The machine, and what of it is used."""
+    plain, there = plain_facts(), features()
+    del plain["load_before"]  # of a moment, and not of the machine
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        **plain_facts(),
+        **plain,
         "architecture": platform.machine(),
         "kernel": platform.release(),
         "features": [name for name in _TELLING if name in there],

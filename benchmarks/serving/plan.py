@@ -21,7 +21,6 @@ class Plan:
     rounds: int
     decode_tokens: int
     batch_tokens: int
-    batches: tuple[int, ...] = (8, 32)
     tax_streams: tuple[int, ...] = (1, 8, 32)
     tax_tokens: int
     agent_rounds: int

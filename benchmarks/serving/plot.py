@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-from .summary import _LESS, best_peer, median
+from .agents.jobs import TITLES
+from .cases import CASES
+from .contenders import Row
+from .summary import best_peer, found, less_is_better, ratio, title_of
 
 _WIDTH, _LEFT, _BAR, _GAP, _TOP = 720, 210, 15, 16, 56
 _COLOURS = ("#1668b8", "#7fb2e5", "#808080", "#b0b0b0", "#d2691e", "#2e8b57")
 
 
-def bars(
-    title: str, values: Mapping[str, Mapping[str, Sequence[float]]], titles: Mapping[str, str]
-) -> str:
-    """A group for each case; a bar of length 1 is the best peer, and longer is better.
+def bars(report: Row) -> str:
+    """A group for each case and job; a bar of length 1 is the best peer, and longer is better.
 
-    A case that no peer has is left out.
+    One that no peer has is left out.
     """
-    names = list(dict.fromkeys(name for row in values.values() for name in row))
-    groups = {case: shares(case, row) for case, row in values.items()}
-    groups = {case: group for case, group in groups.items() if group}
+    title = f"Times the best peer, {report['machine']['processor']}"
+    groups = {part: shares(report, part) for part in (*CASES, *TITLES)}
+    groups = {part: group for part, group in groups.items() if group}
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
     longest = max([1.0, *(length for group in groups.values() for length in group.values())])
     unit = (_WIDTH - _LEFT - 70) / longest
     parts, y = list[str](), float(_TOP)
-    for case, group in groups.items():
-        parts.append(_text(_LEFT - 8, y + _BAR, titles.get(case, case), anchor="end"))
+    for part, group in groups.items():
+        parts.append(_text(_LEFT - 8, y + _BAR, title_of(part), anchor="end"))
         for name, length in group.items():
             colour = _COLOURS[names.index(name) % len(_COLOURS)]
             wide = length * unit
@@ -54,16 +55,13 @@ def bars(
     )
 
 
-def shares(case: str, row: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def shares(report: Row, part: str) -> dict[str, float]:
     """Contender -> how many times as good as the best peer it is; empty without a peer."""
-    less = case in _LESS
-    best = best_peer(row, less=less)
+    values, less = found(report, part), less_is_better(part)
+    best = best_peer(values, less=less)
     if best is None:
         return {}
-    mark = median(row[best])
-    return {
-        name: (mark / median(each) if less else median(each) / mark) for name, each in row.items()
-    }
+    return {name: ratio(each, values[best], less=less)["ratio"] for name, each in values.items()}
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 12) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+START_SECONDS = 900.0
+"""A first start compiles, on machines that others may use, too."""
+ANSWER_SECONDS = 240.0
+"""Many times what an answer takes; who needs more is given up."""
 _END_SECONDS = 10.0
 
 
@@ -60,7 +65,9 @@ class Process:
         os.killpg(self._process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """End it and its children."""
+        """End it and its children; again does nothing."""
+        if self._file.closed:
+            return
         for number in (signal.SIGCONT, signal.SIGTERM):
             self._signal(number)
         with suppress(subprocess.TimeoutExpired):
@@ -81,22 +88,39 @@ class Process:
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
         return f"ended with {self._process.wait()}: {last[-300:]}"
 
-    def ask(self, order: Any) -> Any:
-        """Tell it a line of JSON and hear one."""
+    def ask(self, order: Any, seconds: float = ANSWER_SECONDS) -> Any:
+        """Tell it a line of JSON and hear one; TimeoutError as `hear` has it."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise RuntimeError(self.fate()) from None
-        return self.hear()
+        return self.hear(seconds)
 
-    def hear(self) -> Any:
-        """Its next line of JSON; RuntimeError with its fate if it has ended."""
+    def hear(self, seconds: float) -> Any:
+        """Its next line of JSON; RuntimeError with its fate if it has ended.
+
+        If nothing comes for so long it is killed, since nothing else ends the reading of a line,
+        and TimeoutError says so.
+        """
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith(("{", "[")):
-                return json.loads(line)
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            self._signal(signal.SIGKILL)
+
+        timer = threading.Timer(seconds, give_up)
+        timer.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith(("{", "[")):
+                    return json.loads(line)
+        finally:
+            timer.cancel()
+        if late.is_set():
+            raise TimeoutError(f"no answer within {seconds:g} s")
         raise RuntimeError(self.fate())
 
 

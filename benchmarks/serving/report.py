@@ -6,69 +6,86 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.scheduling.report import table
 
+from .agents.jobs import TITLES
+from .cases import CASES
 from .contenders import BARE, OURS, Row
-from .summary import median, share
+from .summary import found, judged, median, ratios, share, title_of
 from .tax import GUESTS, between, period, tax
-
-_TITLES = {
-    "decode": "decode, 1 stream, tok/s",
-    "prefill": "prefill 512, tok/s",
-    "seen": "first token, prompt seen before, ms",
-    "prefix": "first token, 480 of 512 tokens seen, ms",
-}
 
 
 def markdown(report: Row) -> str:
-    """All that was measured, a table for each part."""
-    parts = [_machine(report)]
-    if report.get("speed"):
-        parts.append(_speed(report))
-    if report.get("tax"):
-        parts.append(_tax(report["tax"]))
-    if report.get("agents"):
-        parts.append(_agents(report))
-    if report.get("neighbour"):
-        parts.append(_neighbour(report["neighbour"]))
-    parts += [_line(report), _goals(report["goals"])]
-    return "\n\n".join(part for part in parts if part)
+    """All that was measured, a table for each group of parts, and why figures are missing."""
+    tables = [
+        _machine(report),
+        _compared(report, "", tuple(CASES)),
+        _tax(found(report, "tax")),
+        _compared(report, "agents", tuple(TITLES)),
+        _neighbour(report),
+        _late(found(report, "latency")),
+        _start(found(report, "startup")),
+        _reasons(report["parts"], "failed", "**FAILED**"),
+        _reasons(report["parts"], "left_out", "Not measured"),
+        _goals(judged(report)),
+    ]
+    return "\n\n".join(text for text in tables if text)
 
 
 def _machine(report: Row) -> str:
-    facts = report["machine"]
-    return (
+    facts, parts = report["machine"], report["parts"].values()
+    loads = [part["load_before"] for part in parts]
+    text = (
         f"{facts['processor']}, cores {facts['used_cores']} of {facts['cores']}, "
-        f"{facts['memory_gib']} GiB; {', '.join(facts['features'])}; "
-        f"Python {facts['python']}; load before: {facts['load_before']:.2f}"
+        f"{facts['memory_gib']} GiB; {', '.join(facts['features'])}; Python {facts['python']}"
     )
+    if loads:
+        minutes = sum(part["seconds"] for part in parts) / 60
+        text += f"; load before {min(loads):.2f} to {max(loads):.2f}; {minutes:.0f} minutes"
+    return text + ("; quick: figures mean little" if report["quick"] else "")
 
 
-def _speed(report: Row) -> str:
-    names = _names(report["speed"])
-    heads = ["", *names, "to the best peer", "to the bare loop"]
-    rows = []
-    for case, values in report["speed"].items():
-        scale = 1e3 if case in ("seen", "prefix") else 1.0
-        title = _TITLES.get(case, f"{case.removeprefix('c')} at once, tok/s")
-        cells = [_spread(values.get(name, ()), scale) for name in names]
-        rows.append([title, *cells, *_ratios(report["ratios"].get(case, {}))])
-    lines = [table(heads, rows), "", "Median (least to most) of the rounds."]
-    for name, reason in {**report["missing"], **report["failed"]}.items():
-        lines.append(f"Not measured: {name}: {reason}")
-    return "\n".join(lines)
+def _compared(report: Row, head: str, parts: Sequence[str]) -> str:
+    """Cases or jobs, a column for each contender that was asked, whether or not it failed."""
+    there = [part for part in parts if part in report["parts"]]
+    names = _names([report["parts"][part] for part in there])
+    rows = [
+        [
+            f"{title_of(part)}, {CASES[part].unit if part in CASES else 's'}",
+            *(_cell(report["parts"][part], name) for name in names),
+            *_ratios(ratios(report, part)),
+        ]
+        for part in there
+    ]
+    heads = [head, *names, "to the best peer", "to the bare loop"]
+    note = "Median (least to most) of the rounds."
+    return f"{table(heads, rows)}\n\n{note}" if rows else ""
 
 
-def _names(values: Mapping[str, Mapping[str, object]]) -> list[str]:
+def _names(parts: Sequence[Row]) -> list[str]:
     """Ours first, then the peers as they come."""
-    seen = dict.fromkeys(name for row in values.values() for name in row)
+    seen = dict.fromkeys(name for part in parts for name in (*part["found"], *part["failed"]))
     ours = [name for name in (OURS, BARE) if name in seen]
     return [*ours, *(name for name in seen if name not in ours)]
 
 
-def _spread(values: Sequence[float], scale: float = 1.0) -> str:
+def _cell(part: Row, name: str) -> str:
+    return "**FAILED**" if name in part["failed"] else _spread(part["found"].get(name, ()))
+
+
+def _spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
-    low, high = min(values) * scale, max(values) * scale
-    return f"{median(values) * scale:.3g} ({low:.3g} to {high:.3g})"
+    return f"{median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def _reasons(parts: Mapping[str, Row], kind: str, word: str) -> str:
+    """A line for each contender and reason, with the parts that it is of."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for part, figures in parts.items():
+        for who, reason in figures[kind].items():
+            lines.setdefault((who, reason), []).append(part)
+    return "\n".join(
+        f"* {word}: {who} ({', '.join(where)}): {reason}" for (who, reason), where in lines.items()
+    )
 
 
 def _ratios(row: Row) -> list[str]:
@@ -78,11 +95,13 @@ def _ratios(row: Row) -> list[str]:
     return [best, f"{row['of_bare']:.2f}" if "of_bare" in row else "–"]
 
 
-def _tax(found: Mapping[str, Mapping[str, list[Row]]]) -> str:
+def _tax(paces: Mapping[str, Mapping[str, list[Row]]]) -> str:
+    if not paces:
+        return ""
     titles = {"c": "C guests", "python": "our Python library", "sampling": "sampling in Python"}
     heads = ["tax, ms from step to step", "bare loop", *(titles[guest] for guest in GUESTS[1:])]
     rows = []
-    for streams, by_guest in found.items():
+    for streams, by_guest in paces.items():
         values = dict(by_guest)
         cells = [f"{period(values, GUESTS[0]) * 1e3:.2f}"]
         cells += [
@@ -94,47 +113,40 @@ def _tax(found: Mapping[str, Mapping[str, list[Row]]]) -> str:
     return table(heads, rows)
 
 
-def _agents(report: Row) -> str:
-    found = report["agents"]
-    names = _names({job: row["seconds"] for job, row in found.items()})
-    rows = []
-    for job, row in found.items():
-        cells = [
-            row["failed"].get(name, "–")
-            if name not in row["seconds"]
-            else _spread(row["seconds"][name])
-            for name in names
-        ]
-        rows.append([f"{row['title']}, s", *cells, _ratios(report["agent_ratios"].get(job, {}))[0]])
-    return table(["agents", *names, "to the best client"], rows)
-
-
-def _neighbour(rows: Mapping[str, Row]) -> str:
+def _neighbour(report: Row) -> str:
+    part = report["parts"].get("neighbour")
+    if part is None:
+        return ""
     heads = ["8 streams, tok/s", "alone", "beside a busy process", "of it left"]
-    cells = [
-        [name, _spread(row["alone"]), _spread(row["beside"]), f"{share(row):.0%}"]
-        for name, row in rows.items()
-    ]
-    return table(heads, cells)
+    rows = []
+    for name in _names([part]):
+        rounds = part["found"].get(name, [])
+        if name in part["failed"]:
+            rows.append([name, *["**FAILED**"] * 3])
+        else:
+            cells = [_spread([row[kind] for row in rounds]) for kind in ("alone", "beside")]
+            rows.append([name, *cells, f"{share(rounds):.0%}"])
+    return table(heads, rows)
 
 
-def _line(report: Row) -> str:
-    lines = []
-    if report.get("latency"):
-        row = report["latency"]
-        lines.append(
-            f"Loop latency with {row['guests']} guests: p50 {row['latency_ms_p50']:.2g} ms, "
-            f"p99 {row['latency_ms_p99']:.2g} ms (its own {row['own_latency_ms_p99']:.2g} ms)."
-        )
-    if report.get("startup"):
-        row = report["startup"]
-        lines.append(
-            f"`pie run` to the first text: {row['first_seconds']:.1f} s the very first time, then "
-            f"{median(row['warm_seconds']):.2f} s; peak memory {row['peak_rss'] / 1e6:.0f} MB for "
-            f"a file of {row['model_bytes'] / 1e6:.0f} MB "
-            f"({row['peak_rss'] / row['model_bytes']:.1f} ×)."
-        )
-    return "\n".join(lines)
+def _late(row: Row) -> str:
+    if not row:
+        return ""
+    return (
+        f"Loop latency with {row['guests']} guests: p50 {row['latency_ms_p50']:.2g} ms, "
+        f"p99 {row['latency_ms_p99']:.2g} ms (its own {row['own_latency_ms_p99']:.2g} ms)."
+    )
+
+
+def _start(row: Row) -> str:
+    if not row:
+        return ""
+    return (
+        f"`pie run` to the first text: {row['first_seconds']:.1f} s the very first time, then "
+        f"{median(row['warm_seconds']):.2f} s; peak memory {row['peak_rss'] / 1e6:.0f} MB for "
+        f"a file of {row['model_bytes'] / 1e6:.0f} MB "
+        f"({row['peak_rss'] / row['model_bytes']:.1f} ×)."
+    )
 
 
 def _goals(goals: Sequence[Row]) -> str:

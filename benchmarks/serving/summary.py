@@ -8,17 +8,29 @@ from typing import Any
 
 from benchmarks.host.goals import Goal
 
+from .agents.jobs import TITLES
+from .cases import CASES
 from .contenders import BARE, OURS, Row
 from .tax import tax
 
 median = statistics.median
 
-SPEED_GOALS = {"decode": 1.5, "prefill": 1.3, "c8": 1.8, "c32": 1.4}
-"""Times the best peer, at least."""
+GOALS = {
+    **{"decode": 1.5, "prefill": 1.3, "c8": 1.8, "c32": 1.4, "seen": 1.0},
+    **dict.fromkeys(TITLES, 1.3),
+}
+"""Part -> times the best peer, at least."""
 TAX_GOALS = {"1": 0.03, "8": 0.03, "32": 0.06}
-AGENT_GOAL = 1.3
-_LESS = ("seen", "prefix")
-"""Cases of which less is better."""
+
+
+def title_of(part: str) -> str:
+    """Of a case or a job."""
+    return CASES[part].title if part in CASES else TITLES[part]
+
+
+def less_is_better(part: str) -> bool:
+    """Of the figures of a case, or the seconds of a job."""
+    return part not in CASES or not CASES[part].more_is_better
 
 
 def best_peer(values: Mapping[str, Sequence[float]], *, less: bool) -> str | None:
@@ -36,101 +48,72 @@ def ratio(one: Sequence[float], other: Sequence[float], *, less: bool) -> Row:
     return {"ratio": whole, "low": min(pairs), "high": max(pairs)}
 
 
-def speed_ratios(values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Row]:
-    """Case -> ours against the best peer, and against the bare loop; only what was measured."""
-    found: dict[str, Row] = {}
-    for case, by_name in values.items():
-        if OURS not in by_name:
-            continue
-        less, row = case in _LESS, Row()
-        best = best_peer(by_name, less=less)
+def found(report: Row, part: str) -> Row:
+    """What a part has found; empty if it was not measured."""
+    figures: Row = report["parts"].get(part, {}).get("found", {})
+    return figures
+
+
+def ratios(report: Row, part: str) -> Row:
+    """Ours against the best peer, and against the bare loop; only what was measured."""
+    values, less, row = found(report, part), less_is_better(part), Row()
+    if OURS in values:
+        best = best_peer(values, less=less)
         if best is not None:
-            row |= {"best": best, **ratio(by_name[OURS], by_name[best], less=less)}
-        if BARE in by_name:
-            row["of_bare"] = ratio(by_name[OURS], by_name[BARE], less=less)["ratio"]
-        found[case] = row
-    return found
-
-
-def agent_ratios(found: Mapping[str, Row]) -> dict[str, Row]:
-    """Job -> how many times faster than the best client of a peer."""
-    rows: dict[str, Row] = {}
-    for job, each in found.items():
-        seconds = each["seconds"]
-        best = best_peer(seconds, less=True)
-        if best is not None and OURS in seconds:
-            rows[job] = {"best": best, **ratio(seconds[OURS], seconds[best], less=True)}
-    return rows
+            row |= {"best": best, **ratio(values[OURS], values[best], less=less)}
+        if BARE in values:
+            row["of_bare"] = ratio(values[OURS], values[BARE], less=less)["ratio"]
+    return row
 
 
 def judged(report: Row) -> list[Row]:
     """Every goal with what was measured; a miss is reported, and no error."""
-    flat: dict[str, Row] = {"all": report}
-    return [goal.judge(flat) for goal in _goals()]
+    return [goal.judge({"all": report}) for goal in _goals()]
 
 
 def _goals() -> list[Goal]:
     goals = [
-        _goal(f"{case}: times the best peer", least, "x", _part("ratios", case, "ratio"), True)
-        for case, least in SPEED_GOALS.items()
+        Goal(f"{part}: times the best peer", least, "x", _ratio(part), at_least=True)
+        for part, least in GOALS.items()
     ]
-    goals.append(
-        _goal("seen: times the best peer", 1.0, "x", _part("ratios", "seen", "ratio"), True)
-    )
     for streams, most in TAX_GOALS.items():
         for guest in ("c", "python"):
             name = f"tax at {streams} streams, {guest} guests"
-            goals.append(_goal(name, most * 100, "%", _tax(streams, guest)))
-    goals.append(_goal("throughput beside a neighbour", 40, "%", _beside, True))
-    goals.append(_goal("loop latency p99", 10, "ms", _part("latency", "latency_ms_p99")))
-    goals.append(_goal("pie run, warm, to the first token", 2, "s", _warm))
-    goals.append(
-        _goal("pie run, the very first, the same", 15, "s", _part("startup", "first_seconds"))
-    )
-    goals += [
-        _goal(
-            f"{job}: times the best client",
-            AGENT_GOAL,
-            "x",
-            _part("agent_ratios", job, "ratio"),
-            True,
-        )
-        for job in ("tree", "fanout", "objects", "tools8", "tools32", "speculation")
+            goals.append(Goal(name, most * 100, "%", _tax(streams, guest)))
+    return [
+        *goals,
+        Goal("throughput beside a neighbour", 40, "%", _beside, at_least=True),
+        Goal("loop latency p99", 10, "ms", _late),
+        Goal("pie run, warm, to the first token", 2, "s", _warm),
+        Goal("pie run, the very first, the same", 15, "s", _first),
     ]
-    return goals
 
 
-def _goal(
-    name: str, limit: float, unit: str, value: Callable[[Any], float], at_least: bool = False
-) -> Goal:
-    return Goal(name, limit, unit, value, at_least)
-
-
-def _part(*path: str) -> Callable[[Any], float]:
-    """What lies at `path` of the report; KeyError if it was not measured."""
-
-    def value(results: Any) -> float:
-        place = results["all"]
-        for name in path:
-            place = place[name]
-        return float(place)
-
-    return value
+def _ratio(part: str) -> Callable[[Any], float]:
+    return lambda results: float(ratios(results["all"], part)["ratio"])
 
 
 def _tax(streams: str, guest: str) -> Callable[[Any], float]:
-    return lambda results: tax(results["all"]["tax"][streams], guest) * 100
+    return lambda results: tax(found(results["all"], "tax")[streams], guest) * 100
 
 
 def _beside(results: Any) -> float:
-    row = results["all"]["neighbour"][OURS]
-    return share(row) * 100
+    return share(found(results["all"], "neighbour")[OURS]) * 100
+
+
+def _late(results: Any) -> float:
+    return float(found(results["all"], "latency")["latency_ms_p99"])
 
 
 def _warm(results: Any) -> float:
-    return float(median(results["all"]["startup"]["warm_seconds"]))
+    return float(median(found(results["all"], "startup")["warm_seconds"]))
 
 
-def share(row: Row) -> float:
+def _first(results: Any) -> float:
+    return float(found(results["all"], "startup")["first_seconds"])
+
+
+def share(rounds: Sequence[Row]) -> float:
     """Of the undisturbed throughput."""
-    return float(median(row["beside"]) / median(row["alone"]))
+    alone, beside = (median(row[kind] for row in rounds) for kind in ("alone", "beside"))
+    return float(beside / alone)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 
-from .cases import Say, awake
 from .contenders import Pie, Row
 from .plan import Plan, prompts
 from .serving import BARE, PYTHON, SAMPLING, C
+from .turns import Figures, Say, awake
 
 GUESTS = (BARE, C, PYTHON, SAMPLING)
 _NUMBERS = 5000
@@ -15,27 +15,24 @@ _PROMPT = 15
 """Tokens of each prompt: those of 32 streams fit into one step, so that all begin together."""
 
 
-def measure(
-    pie: Pie, plan: Plan, say: Say
-) -> tuple[dict[str, dict[str, list[Row]]], dict[str, str]]:
+def measure(pie: Pie, plan: Plan, say: Say) -> Figures:
     """Streams -> who decodes -> the pace of each round, in turns on the same prompts.
 
-    And for how many streams there is none, with the reason.
+    For how many streams there is none stands among what failed.
     """
-    found: dict[str, dict[str, list[Row]]] = {}
-    failed: dict[str, str] = {}
+    figures = Figures()
     with awake(pie):
         pie.ask("forget")
         for streams in plan.tax_streams:
             try:
-                rows = found[str(streams)] = _paces(pie, plan, streams)
+                rows = figures.found[str(streams)] = _paces(pie, plan, streams)
             except ValueError as error:
-                failed[f"tax at {streams} streams"] = str(error)
-                say(f"tax: {error}")
+                figures.failed[f"{streams} streams"] = str(error)
+                say(f"tax at {streams} streams FAILED: {error}")
             else:
                 taxes = {guest: f"{tax(rows, guest):+.1%}" for guest in GUESTS[1:]}
                 say(f"tax at {streams} streams: {taxes}")
-    return found, failed
+    return figures
 
 
 def _paces(pie: Pie, plan: Plan, streams: int) -> dict[str, list[Row]]:

@@ -47,12 +47,15 @@ class Model:
     asked: list[str] = attrs.field(factory=list)
     _lock: Any = attrs.field(factory=threading.Lock)
 
-    def complete(self, prompt: str, count: int, **fields: Any) -> str:
+    def complete(self, prompt: str, count: int) -> str:
         with self._lock:
             self.asked.append(prompt)
             model = HashModel(pages=1024)
             (tokens,) = bare.complete(model, [model.info.tokenizer.encode(prompt)], count)
             return model.info.tokenizer.decode(tokens)
+
+    def complete_object(self, prompt: str, most_tokens: int, schema: Any) -> str:
+        raise NotImplementedError("the hash model keeps to no schema")
 
     def all(self, prompts: Sequence[str], count: int) -> list[str]:
         return [self.complete(prompt, count) for prompt in prompts]

@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.serving import install
 from benchmarks.serving.contenders import Setting
-from benchmarks.serving.peers import found, places
+from benchmarks.serving.parts import named
+from benchmarks.serving.peers import PEERS, found, places
 from benchmarks.serving.processes import Process
 
 _ECHO = """
@@ -38,7 +39,7 @@ def test_a_process_answers_is_held_still_and_tells_how_it_ended(tmp_path: Path) 
         process.resume()
         assert process.ask("stop") == {"heard": "stop"}
         with pytest.raises(RuntimeError, match="ended with 1: no more"):
-            process.hear()
+            process.hear(60)
         assert not process.running
     finally:
         process.stop()
@@ -54,21 +55,47 @@ def test_a_process_that_is_held_still_can_be_ended(tmp_path: Path) -> None:
     assert not process.running
 
 
+@pytest.mark.slow
+def test_a_process_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    process = Process(command, tmp_path / "log", talks=True)
+
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s"):
+        process.hear(0.1)
+
+    process.stop()
+    process.stop()
+    assert not process.running
+
+
 def test_peers_that_are_not_there_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "vllm").mkdir()
+    """An interrupted installation has left no mark, and is none."""
+    for name in ("vllm", "openvino"):
+        (tmp_path / name).mkdir()
     (tmp_path / "vllm" / "failed").write_text("pip ended with 1: no wheel\n")
+    (tmp_path / "openvino" / "installed").touch()
     monkeypatch.setattr(places, "PEERS", tmp_path)
 
-    assert places.why_missing("vllm", tmp_path / "vllm" / "x") == "pip ended with 1: no wheel"
-    assert places.why_missing("other", tmp_path / "x") == "not installed: make bench-peers"
-    assert places.why_missing("vllm", tmp_path / "vllm") is None
+    there, missing = found(Setting(tmp_path / "model", (0,), tmp_path), list(PEERS))
+
+    assert [peer.name for peer in there] == ["OpenVINO GenAI"]
+    assert missing == {
+        "llama.cpp": "not installed: make bench-peers",
+        "vLLM CPU, float32": "pip ended with 1: no wheel",
+    }
 
 
-def test_every_peer_is_there_or_says_why(tmp_path: Path) -> None:
-    there, missing = found(Setting(tmp_path / "model", (0,), tmp_path))
+def test_peers_are_asked_for_by_the_names_that_they_are_installed_by() -> None:
+    """A name that is not known ends the run; a peer never vanishes without a word."""
+    known = list(PEERS)
 
-    names = [*(peer.name for peer in there), *missing]
-    assert sorted(names) == ["OpenVINO GenAI", "llama.cpp", "vLLM CPU, float32"]
+    assert known == ["llama.cpp", "openvino", "vllm"]
+    assert sorted(install.INSTALLERS) == sorted(known)
+    assert named("vllm,openvino", known, "peer") == ["openvino", "vllm"]
+    assert named(None, known, "peer") == known
+    assert named("", known, "peer") == []
+    with pytest.raises(SystemExit, match="no peer is called 'OpenVINO GenAI'; there are llama"):
+        named("OpenVINO GenAI", known, "peer")
 
 
 def test_a_peer_that_cannot_be_installed_is_reported_and_the_next_one_tried(
@@ -80,13 +107,14 @@ def test_a_peer_that_cannot_be_installed_is_reported_and_the_next_one_tried(
     def working(folder: Path, log: Path) -> None:
         (folder / "there").touch()
 
-    monkeypatch.setattr(install, "PEERS", tmp_path)
-    monkeypatch.setattr(install, "PEERS_BY_NAME", {"broken": broken, "working": working})
+    monkeypatch.setattr(places, "PEERS", tmp_path)
+    monkeypatch.setattr(install, "INSTALLERS", {"broken": broken, "working": working})
 
     install.main([])
 
     assert "ended with 1: no room" in (tmp_path / "broken" / "failed").read_text()
     assert (tmp_path / "working" / "there").exists()
+    assert places.why_missing("working") is None
     assert capsys.readouterr().out.endswith("there: working\n")
 
 

@@ -1,7 +1,7 @@
 """The same jobs as the inferlets do, for a program outside of the server.
 
 Every step is a request with the whole text so far; the server's prefix cache is what saves it
-from computing all of it again.
+from computing all of it again. What a job allows to run at once does.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
+from .jobs import schema
+
 Spec = Mapping[str, Any]
 
 
 class Completer(Protocol):
     """What the clients need of an endpoint."""
 
-    def complete(self, prompt: str, count: int, **fields: Any) -> str: ...
+    def complete(self, prompt: str, count: int) -> str: ...
+
+    def complete_object(self, prompt: str, most_tokens: int, schema: Spec) -> str: ...
 
     def all(self, prompts: Sequence[str], count: int) -> list[str]: ...
 
@@ -25,22 +29,23 @@ class Completer(Protocol):
 
 
 def tree(server: Completer, spec: Spec, _: Spec) -> str:
-    """A level of thoughts takes two rounds of requests: the thoughts, and what they are worth."""
+    """A level of thoughts is as many threads, which ask for a thought and for its worth."""
     frontier = [""]
     for _level in range(spec["depth"]):
         begun = [text + opening for text in frontier for opening in spec["openings"]]
-        ends = server.all([spec["prompt"] + text for text in begun], spec["tokens"])
-        grown = [text + end for text, end in zip(begun, ends, strict=True)]
-        asked = [spec["prompt"] + text + spec["question"] for text in grown]
-        verdicts = server.all(asked, spec["verdict_tokens"])
-        order = sorted(range(len(grown)), key=lambda i: (-_score(verdicts[i]), i))
-        frontier = [grown[i] for i in order[: spec["keep"]]]
+        grown = server.at_once([partial(_expand, server, spec, text) for text in begun])
+        order = sorted(range(len(grown)), key=lambda i: (-grown[i][1], i))
+        frontier = [grown[i][0] for i in order[: spec["keep"]]]
     return frontier[0]
 
 
-def _score(verdict: str) -> int:
+def _expand(server: Completer, spec: Spec, text: str) -> tuple[str, int]:
+    """The text with its thought, and what the model itself gives it, 0 to 9."""
+    grown = text + server.complete(spec["prompt"] + text, spec["tokens"])
+    question = spec["prompt"] + grown + spec["question"]
+    verdict = server.complete(question, spec["verdict_tokens"])
     digits = [letter for letter in verdict if letter.isdecimal()]
-    return int(digits[0]) if digits else 0
+    return grown, int(digits[0]) if digits else 0
 
 
 def fanout(server: Completer, spec: Spec, _: Spec) -> list[str]:
@@ -49,13 +54,15 @@ def fanout(server: Completer, spec: Spec, _: Spec) -> list[str]:
     return server.all([spec["prefix"] + each for each in spec["questions"]], spec["tokens"])
 
 
-def objects(server: Completer, spec: Spec, form: Spec) -> list[str]:
-    """The server constrains the answers itself; `form` are the fields that make it do so."""
-    calls = [
-        partial(server.complete, prompt, spec["most_tokens"], **form["request"])
-        for prompt in spec["prompts"]
-    ]
-    return server.at_once(calls)
+def objects(server: Completer, spec: Spec, _: Spec) -> list[str]:
+    """The server constrains the answers itself."""
+    form = schema(spec)
+    return server.at_once(
+        [
+            partial(server.complete_object, prompt, spec["most_tokens"], form)
+            for prompt in spec["prompts"]
+        ]
+    )
 
 
 def tools(server: Completer, spec: Spec, calls: Spec) -> str:

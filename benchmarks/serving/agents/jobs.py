@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -20,6 +20,15 @@ _FIELDS = [["name", "string"], ["age", "integer"], ["city", "string"], ["job", "
 _LIMITS = {"string": 20, "integer": 2}
 _PEOPLE = ("a baker", "a pilot", "a nurse", "a judge", "a miner", "a tailor", "a poet", "a cook")
 _TOPICS = ("the grant of copyright", "patents", "trademarks", "warranty", "liability", "notices")
+TITLES = {
+    "tree": "tree of thought",
+    "fanout": "16 questions about one text",
+    "objects": "8 objects of a JSON schema",
+    "tools8": f"{_AGENTS} agents, 8 tool calls each",
+    "tools32": f"{_AGENTS} agents, 32 tool calls each",
+    "speculation": "text that repeats itself",
+}
+"""Of the jobs in their full size, by name."""
 
 
 @attrs.frozen
@@ -27,12 +36,15 @@ class Job:
     """One job: the inferlet's name, a specification for each instance, and the tools' answers."""
 
     name: str
-    title: str
     inferlet: str
     specs: list[Spec]
     tools: Spec = attrs.field(factory=lambda: {"seconds": 0.0, "answers": []})
     right: Callable[[Spec, Any], bool] = lambda _, result: bool(result)
     """Whether a result does what the specification asks for."""
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.name]
 
 
 def jobs(size: float) -> list[Job]:
@@ -55,7 +67,7 @@ def _tree(size: float) -> Job:
         "question": "\nHow good is this idea, from 1 to 9? Answer: ",
         "verdict_tokens": 2,
     }
-    return Job("tree", "tree of thought", "tree", [spec])
+    return Job("tree", "tree", [spec])
 
 
 def _fanout(size: float) -> Job:
@@ -65,13 +77,13 @@ def _fanout(size: float) -> Job:
         for number, topic in enumerate((_TOPICS * 3)[: _scaled(16, size, 4)])
     ]
     spec = {"prefix": text, "questions": questions, "tokens": _scaled(24, size, 4)}
-    return Job("fanout", "16 questions about one text", "fanout", [spec])
+    return Job("fanout", "fanout", [spec])
 
 
 def _objects(size: float) -> Job:
     prompts = [f"A person who is {who}, as JSON: " for who in _PEOPLE[: _scaled(8, size, 2)]]
     spec = {"prompts": prompts, "fields": _FIELDS, "limits": _LIMITS, "most_tokens": 128}
-    return Job("objects", "8 objects of a JSON schema", "objects", [spec], right=are_objects)
+    return Job("objects", "objects", [spec], right=are_objects)
 
 
 def _tools(size: float) -> list[Job]:
@@ -93,9 +105,7 @@ def _tools(size: float) -> list[Job]:
             for agent in range(_AGENTS)
         ]
         tools = {"seconds": TOOL_SECONDS, "answers": answers}
-        found.append(
-            Job(f"tools{calls}", f"4 agents, {calls} tool calls each", "tools", specs, tools)
-        )
+        found.append(Job(f"tools{calls}", "tools", specs, tools))
     return found
 
 
@@ -103,10 +113,10 @@ def _speculation(size: float) -> Job:
     lines = "".join(f"    total += price[{i}] * count[{i}]\n" for i in range(8))
     prompt = f"def bill(price, count):\n    total = 0\n{lines}    return total\n\n"
     spec = {"prompt": prompt + prompt[:60], "count": _scaled(160, size), "guesses": 6}
-    return Job("speculation", "text that repeats itself", "speculation", [spec])
+    return Job("speculation", "speculation", [spec])
 
 
-def schema(spec: Spec) -> Spec:
+def schema(spec: Mapping[str, Any]) -> Spec:
     """The fields of `objects` as a JSON schema."""
     kinds = {
         "string": {"type": "string", "maxLength": spec["limits"]["string"]},

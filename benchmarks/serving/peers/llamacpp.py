@@ -9,10 +9,10 @@ import attrs
 
 from benchmarks.serving.contenders import Row
 
-from .places import PEERS, why_missing
+from .places import PEERS
 from .server import Server
 
-BINARY = PEERS / "llama.cpp" / "build" / "bin" / "llama-server"
+_BINARY = PEERS / "llama.cpp" / "build" / "bin" / "llama-server"
 _SLOTS = 32
 _SLOT_TOKENS = 1536
 """The longest text of an agent has about half as many."""
@@ -25,10 +25,6 @@ class LlamaCpp(Server):
     @property
     def name(self) -> str:
         return "llama.cpp"
-
-    @staticmethod
-    def missing() -> str | None:
-        return why_missing("llama.cpp", BINARY)
 
     def command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
         threads = str(self.setting.threads)
@@ -43,10 +39,10 @@ class LlamaCpp(Server):
             str(_SLOTS),
         ]
         options += ["-b", "2048", "-ub", "512", "--host", "127.0.0.1", "--port", str(port)]
-        return [str(BINARY), "-m", str(self.setting.model), *options], {}
+        return [str(_BINARY), "-m", str(self.setting.model), *options], {}
 
-    def extra(self) -> dict[str, Any]:
+    def extra(self) -> Row:
         return {"cache_prompt": True}
 
-    def constrained(self, schema: Row) -> Row:
-        return {"json_schema": schema, "ignore_eos": False}
+    def constrained(self, schema: Mapping[str, Any]) -> Row:
+        return {"json_schema": schema}

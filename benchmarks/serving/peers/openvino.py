@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from benchmarks.serving.contenders import Row, Setting, Tokens
-from benchmarks.serving.processes import Process
+from benchmarks.serving.contenders import Row, Setting, Tokens, Unsupported
+from benchmarks.serving.processes import START_SECONDS, Process
 
-from .places import PEERS, why_missing
+from .places import PEERS
 
-PYTHON = PEERS / "openvino" / "bin" / "python"
+_PYTHON = PEERS / "openvino" / "bin" / "python"
 _CHILD = Path(__file__).with_name("openvino_child.py")
 
 
@@ -29,46 +28,27 @@ class OpenVino:
     def name(self) -> str:
         return "OpenVINO GenAI"
 
-    @property
-    def endpoint(self) -> None:
-        return None
-
-    @staticmethod
-    def missing() -> str | None:
-        return why_missing("openvino", PYTHON)
-
     def start(self) -> Row:
-        began = time.perf_counter()
         where = [str(self.setting.model), str(self.setting.threads)]
         # Isolated: the module beside the script has the name of the library.
-        command = [str(PYTHON), "-I", str(_CHILD), *where]
+        command = [str(_PYTHON), "-I", str(_CHILD), *where]
         self.process = Process(command, self.setting.logs / "openvino.log", talks=True)
-        facts: Row = self.process.hear()
-        return facts | {"ready_seconds": time.perf_counter() - began}
+        facts: Row = self.process.hear(START_SECONDS)
+        return facts
 
-    def pause(self) -> None:
-        assert self.process is not None
-        self.process.pause()
-
-    def resume(self) -> None:
-        assert self.process is not None
-        self.process.resume()
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.stop()
-
-    def _ask(self, prompts: Sequence[Tokens], count: int) -> dict[str, Any]:
-        assert self.process is not None
-        row: dict[str, Any] = self.process.ask([list(map(list, prompts)), count])
-        return row
+    def _seconds(self, prompts: Sequence[Tokens], count: int) -> float:
+        assert self.process is not None, "start comes first"
+        return float(self.process.ask([list(map(list, prompts)), count])["seconds"])
 
     def decode(self, prompt: Tokens, count: int) -> float:
-        first = float(self._ask([prompt], 1)["seconds"])
-        return (count - 1) / (float(self._ask([prompt], count)["seconds"]) - first)
+        first = self._seconds([prompt], 1)
+        return (count - 1) / (self._seconds([prompt], count) - first)
 
     def first_token(self, prompt: Tokens, *, seen: bool = False) -> float:
-        return float(self._ask([prompt], 1)["seconds"])
+        return self._seconds([prompt], 1)
 
     def batch(self, prompts: Sequence[Tokens], count: int) -> float:
-        return float(self._ask(prompts, count)["seconds"])
+        return self._seconds(prompts, count)
+
+    def agents(self, job: str, specs: Sequence[Row], tools: Row) -> tuple[float, list[Any]]:
+        raise Unsupported("a library has no endpoint for clients")

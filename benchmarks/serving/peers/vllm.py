@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 
 from benchmarks.serving.contenders import Row
 
-from .places import PEERS, why_missing
+from .places import PEERS
 from .server import Server
 
 FOLDER = PEERS / "vllm"
@@ -30,10 +31,6 @@ class Vllm(Server):
     def dtype(self) -> str:
         """bfloat16 is emulated, and slower, where the processor has none."""
         return "bfloat16" if "avx512_bf16" in self.setting.features else "float32"
-
-    @staticmethod
-    def missing() -> str | None:
-        return why_missing("vllm", FOLDER / "installed")
 
     def command(self, port: int) -> tuple[Sequence[str], Mapping[str, str]]:
         options = ["--served-model-name", "model", "--dtype", self.dtype]
@@ -61,5 +58,5 @@ class Vllm(Server):
             "HF_HUB_OFFLINE": "1",
         }
 
-    def constrained(self, schema: Row) -> Row:
-        return {"structured_outputs": {"json": schema}, "ignore_eos": False}
+    def constrained(self, schema: Mapping[str, Any]) -> Row:
+        return {"structured_outputs": {"json": schema}}
