@@ -306,3 +306,16 @@ def test_logits_of_a_batch_with_many_outputs_leave_its_memory_sound(packed: Pack
     logits = packed.logits(asked, ints([0]))
     assert packed._plan["requests"][0] == packed._room._held["requests"].ctypes.data
     assert packed.run(asked).tokens[0] == logits[0].argmax()
+
+
+def test_a_step_without_outputs_is_over_for_all_threads(tmp_path: Path) -> None:
+    """More threads than processors: some are late to leave it when the next one begins."""
+    runner = load(write_gguf(tmp_path / "tiny.gguf", SHAPE), pages=1, threads=3)
+    prompt = make_batch([Pass(tokens=TOKENS[:5], pages=[0])])
+    step = make_batch([Pass(tokens=TOKENS[5:6], pages=[0], length=6)], **sampled([0]))
+    tokens = set()
+    for _ in range(100):
+        runner.run(prompt)
+        tokens.update(runner.run(step).tokens.tolist())
+    runner.close()
+    assert len(tokens) == 1
