@@ -24,6 +24,7 @@ from pie.batch import Batch, BatchResult
 from pie.engine import GuestProgram
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
+from pie.multistep import Bell, MultiStep
 from pie.programs import NativeProgram, WasmProgram
 from pie.testing import HashModel, load_main
 
@@ -197,6 +198,45 @@ def test_the_pace_is_that_of_full_steps_next_to_one_another() -> None:
     assert pace(steps, 2) == {"period": 2.0, "step": 0.5, "steps": 1}
     with pytest.raises(ValueError, match="had 3 streams"):
         pace(steps, 3)
+
+
+class Multiple(HashModel):
+    """Draws the same token of each row in as many steps as it is asked for."""
+
+    def run_steps(self, steps: MultiStep, _: Bell, /) -> None:
+        while steps.finish(np.full(steps.batch.passes, 7, np.int32), [True] * steps.batch.passes):
+            pass
+
+
+def test_steps_of_one_call_count_as_steps() -> None:
+    row = np.zeros(1, np.int32)
+    batch = Batch(
+        tokens=row,
+        positions=row,
+        row_starts=np.array([0, 1], np.int32),
+        pages=row,
+        page_starts=np.array([0, 1], np.int32),
+        lengths=row + 1,
+        sampled_rows=row,
+        temperature=np.zeros(1, np.float32),
+        top_k=row,
+        top_p=np.ones(1, np.float32),
+        min_p=np.zeros(1, np.float32),
+        uniform=np.zeros(1, np.float32),
+    )
+    three = MultiStep(
+        batch=batch,
+        uniform=np.zeros((3, 1), np.float32),
+        stops=row[:0],
+        stop_starts=np.zeros(2, np.int32),
+    )
+    runner = RecordingRunner(Multiple())
+
+    runner.run_steps(three, Bell())
+
+    steps = runner.taken()
+    assert [(step.passes, step.rows) for step in steps] == [(1, 1)] * 3
+    assert steps[0].ended == steps[1].began < steps[1].ended == steps[2].began
 
 
 def test_no_batch_begins_like_another() -> None:
