@@ -40,13 +40,13 @@ def neighbour(contenders: Sequence[Contender], plan: Plan, say: Say) -> Figures:
         for offset, kind in enumerate(("alone", "beside")):
             batch = prompts().batch(STREAMS, _NUMBERS + 2 * number + offset)
             with busy_neighbour() if kind == "beside" else nullcontext():
-                seconds = contender.batch(batch, plan.batch_tokens)
-            row[kind] = STREAMS * plan.batch_tokens / seconds
+                seconds = contender.batch(batch, plan.neighbour_tokens)
+            row[kind] = STREAMS * plan.neighbour_tokens / seconds
         share = row["beside"] / row["alone"]
         say(f"busy neighbour, round {number + 1}: {contender.name} {share:.0%}")
         return row
 
-    return take_turns(contenders, plan.rounds, measured, say)
+    return take_turns(contenders, plan.neighbour_rounds, measured, say)
 
 
 def latency(pie: Pie, plan: Plan) -> Row:

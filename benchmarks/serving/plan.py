@@ -26,6 +26,9 @@ class Plan:
     agent_rounds: int
     agent_size: float
     """Of the agents' jobs, where 1 is the whole."""
+    neighbour_rounds: int
+    neighbour_tokens: int
+    """Few: an engine that spins has a thirtieth of its speed beside a busy process."""
     latency_guests: int = 64
     latency_tokens: int
     starts: int
@@ -38,6 +41,8 @@ USUAL = Plan(
     tax_tokens=48,
     agent_rounds=2,
     agent_size=1.0,
+    neighbour_rounds=2,
+    neighbour_tokens=16,
     latency_tokens=32,
     starts=3,
 )
@@ -48,6 +53,8 @@ QUICK = Plan(
     tax_tokens=16,
     agent_rounds=1,
     agent_size=0.25,
+    neighbour_rounds=1,
+    neighbour_tokens=4,
     latency_tokens=4,
     starts=1,
 )

@@ -15,7 +15,7 @@ import trio
 
 from benchmarks.serving import bare
 from benchmarks.serving.agents.clients import CLIENTS
-from benchmarks.serving.agents.jobs import Job, are_objects, jobs, schema
+from benchmarks.serving.agents.jobs import EXAMPLE, Job, are_objects, jobs, schema
 from benchmarks.serving.components import PYTHON_GUEST, c_component
 from benchmarks.serving.plan import prompts
 from benchmarks.serving.recording import RecordingRunner, Step, pace
@@ -178,6 +178,8 @@ async def test_objects_have_the_fields_of_their_schema() -> None:
 
     assert are_objects(spec, row["results"][0])
     found = [json.loads(text) for text in row["results"][0]]
+    assert [json.dumps(each) for each in found] == row["results"][0]
+    assert json.dumps(json.loads(EXAMPLE)) == EXAMPLE, "the form that clients' models follow"
     assert [list(each) for each in found] == [schema(spec)["required"]] * len(spec["prompts"])
     opening = spec["prompts"][0] + '{"name": "'
     assert found[0]["name"] == Model().complete(opening, 5)

@@ -18,6 +18,8 @@ _AGENTS = 4
 """Tool loops that run at once."""
 _FIELDS = [["name", "string"], ["age", "integer"], ["city", "string"], ["job", "string"]]
 _LIMITS = {"string": 20, "integer": 2}
+EXAMPLE = '{"name": "Ann", "age": 41, "city": "Rome", "job": "smith"}'
+"""So that the servers' models write no more spaces and lines than the inferlet fills in."""
 _PEOPLE = ("a baker", "a pilot", "a nurse", "a judge", "a miner", "a tailor", "a poet", "a cook")
 _TOPICS = ("the grant of copyright", "patents", "trademarks", "warranty", "liability", "notices")
 TITLES = {
@@ -81,7 +83,8 @@ def _fanout(size: float) -> Job:
 
 
 def _objects(size: float) -> Job:
-    prompts = [f"A person who is {who}, as JSON: " for who in _PEOPLE[: _scaled(8, size, 2)]]
+    people = _PEOPLE[: _scaled(8, size, 2)]
+    prompts = [f"Persons as JSON.\nA person: {EXAMPLE}\nA person who is {who}: " for who in people]
     spec = {"prompts": prompts, "fields": _FIELDS, "limits": _LIMITS, "most_tokens": 128}
     return Job("objects", "objects", [spec], right=are_objects)
 
