@@ -11,11 +11,8 @@ from typing import Any
 from .attention import attend_rows, attend_segment, combine, partial_bytes, segments
 from .jit import compiled
 from .layout import BLOCK, GROUP, GROUP_BYTES, Kind
-from .lines import Form
-from .lora import lora_add, lora_down
+from .lora import lora_down
 from .matmul import gemm
-from .pages import store_key, store_value
-from .pages8 import store_key8, store_query8, store_value8
 from .plan import (
     floats_at,
     ints_at,
@@ -26,7 +23,7 @@ from .plan import (
     tasks_at,
     uses_at,
 )
-from .rope import head_norm, rope_factors, store_query
+from .rope import rope_factors
 from .rows import embed, gate_quantise, norm, norm_quantise, quantise
 from .stage import staged
 from .threads import atomic_add
@@ -40,7 +37,6 @@ COLUMN_BLOCKS = 2
 LINE = 64
 """Bytes between two counters."""
 
-_INT8 = int(Form.INT8)
 _BYTES = (GROUP_BYTES[Kind.Q4], GROUP_BYTES[Kind.Q8], GROUP_BYTES[Kind.Q8M], GROUP_BYTES[Kind.BF16])
 
 
@@ -96,6 +92,14 @@ def normalise(thread: int, plan: int, weight: int) -> None:
             norm_quantise(p.form, x, weight, row, p.hidden, p.epsilon)
 
 
+@compiled
+def add(source: int, target: int, count: int) -> None:
+    """target[count] += source[count], both float32."""
+    values, sums = floats_at(source, count), floats_at(target, count)
+    for i in range(count):
+        sums[i] += values[i]
+
+
 @staged
 def add_normalised(thread: int, plan: int, weight: int) -> None:
     """`x` += `y` normalised by `weight`."""
@@ -103,9 +107,7 @@ def add_normalised(thread: int, plan: int, weight: int) -> None:
     for r in range(thread, p.rows, p.threads):
         y = p.y + r * p.hidden * 4
         norm(y, weight, y, p.hidden, p.epsilon)
-        source, target = floats_at(y, p.hidden), floats_at(p.x + r * p.hidden * 4, p.hidden)
-        for i in range(p.hidden):
-            target[i] += source[i]
+        add(y, p.x + r * p.hidden * 4, p.hidden)
 
 
 @staged
@@ -126,91 +128,6 @@ def narrow(thread: int, plan: int, index: int) -> None:
             norm(x, layer.attention_norm, scratch, p.hidden, p.epsilon)
             x = scratch
         lora_down(x, use.down, use.ranks, p.hidden, p.lora + r * p.rank_stride * 4)
-
-
-@compiled
-def adapt_head(p: Any, index: int, row: int, head: int, out: int) -> None:
-    """Add what the row's adapter makes of its input to one head."""
-    number = ints_at(p.row_uses, p.rows)[row]
-    if number < 0:
-        return
-    use = uses_at(p.uses, p.use_count * p.layers)[number * p.layers + index]
-    if use.ranks > 0:
-        inner = p.lora + row * p.rank_stride * 4
-        lora_add(inner, use.up, use.ranks, head * p.head_dim, p.head_dim, out)
-
-
-@compiled
-def store_head(p: Any, index: int, layer: Any, head: int, own: int, row: int, values: int) -> None:
-    """A head of a row to where attention finds it."""
-    factors = 0
-    if layer.rope >= 0:
-        factors = p.factors + (row * p.ropes + layer.rope) * p.head_dim * 4
-    if head < p.heads:
-        if layer.q_norm != 0:
-            head_norm(values, layer.q_norm, values, p.head_dim, p.epsilon)
-        out = p.queries + (row * p.heads + own) * p.query_bytes
-        if p.kv_form == _INT8:
-            store_query8(values, factors, out, p.head_dim, p.query_scale)
-        else:
-            store_query(values, factors, out, p.head_dim, p.query_scale)
-        return
-    page = p.pages + ints_at(p.row_pages, p.rows)[row] * p.page_bytes
-    page += (index * p.kv_heads + own) * p.head_bytes
-    slot = ints_at(p.row_slots, p.rows)[row]
-    if head >= p.heads + p.kv_heads:
-        if p.kv_form == _INT8:
-            store_value8(values, page, slot, p.head_dim)
-        else:
-            store_value(values, page, slot, p.head_dim)
-        return
-    if layer.k_norm != 0:
-        head_norm(values, layer.k_norm, values, p.head_dim, p.epsilon)
-    if p.kv_form == _INT8:
-        store_key8(values, factors, page, slot, p.head_dim)
-    else:
-        store_key(values, factors, page, slot, p.head_dim)
-
-
-@compiled
-def project_head(
-    thread: int, p: Any, index: int, layer: Any, head: int, first: int, rows: int
-) -> None:
-    out, stride = p.scratch + thread * p.scratch_bytes, p.head_dim * 4
-    if head < p.heads:
-        own, weights, kind, bias = head, layer.q, layer.q_kind, layer.q_bias
-    elif head < p.heads + p.kv_heads:
-        own, weights, kind, bias = head - p.heads, layer.k, layer.k_kind, layer.k_bias
-    else:
-        own = head - p.heads - p.kv_heads
-        weights, kind, bias = layer.v, layer.v_kind, layer.v_bias
-    blocks = p.head_dim // BLOCK
-    weights += own * blocks * block_size(kind, p.hidden)
-    x = p.xq + first * p.hidden_row
-    gemm(kind, weights, blocks, x, p.hidden, rows, out, stride, 0)
-    for i in range(rows):
-        if bias != 0:
-            values, added = floats_at(out + i * stride, p.head_dim), floats_at(bias, stride)
-            for j in range(p.head_dim):
-                values[j] += added[own * p.head_dim + j]
-        if p.use_count > 0:
-            adapt_head(p, index, first + i, head, out + i * stride)
-        store_head(p, index, layer, head, own, first + i, out + i * stride)
-
-
-@staged
-def project(thread: int, plan: int, index: int, phase: int) -> None:
-    """q, k and v: an item is one head of up to ROWS rows, rotated and stored on the spot."""
-    p = plan_at(plan, 1)[0]
-    layer = layers_at(p.layer_records, p.layers)[index]
-    heads = p.heads + 2 * p.kv_heads
-    parts = -(-p.rows // ROWS)
-    while True:
-        item = claim(p, phase)
-        if item >= heads * parts:
-            break
-        head, first = item // parts, item % parts * ROWS
-        project_head(thread, p, index, layer, head, first, min(ROWS, p.rows - first))
 
 
 @compiled
@@ -319,12 +236,14 @@ def product(
     inputs: int,
     rows_in: int,
     stride: int,
+    bias: int,
     out: int,
-    add: int,
+    onto: int,
 ) -> None:
     """A matrix of `hidden` outputs on all rows: an item is some blocks on up to ROWS rows.
 
-    `rows_in` has rows of `inputs`, `stride` bytes apart.
+    `rows_in` has rows of `inputs`, `stride` bytes apart; `bias` (0: none) is float32 [hidden];
+    `onto`: whether `out` is added to.
     """
     p = plan_at(plan, 1)[0]
     blocks, width = p.hidden // BLOCK, p.hidden * 4
@@ -336,17 +255,12 @@ def product(
         if item >= parts * columns:
             break
         first, block = item // columns * ROWS, item % columns * COLUMN_BLOCKS
-        gemm(
-            kind,
-            matrix + block * size,
-            min(COLUMN_BLOCKS, blocks - block),
-            rows_in + first * stride,
-            inputs,
-            min(ROWS, p.rows - first),
-            out + first * width + block * BLOCK * 4,
-            width,
-            add,
-        )
+        count, rows = min(COLUMN_BLOCKS, blocks - block), min(ROWS, p.rows - first)
+        x, target = rows_in + first * stride, out + first * width + block * BLOCK * 4
+        gemm(kind, matrix + block * size, count, x, inputs, rows, target, width, onto)
+        if bias != 0:
+            for i in range(rows):
+                add(bias + block * BLOCK * 4, target + i * width, count * BLOCK)
 
 
 @staged

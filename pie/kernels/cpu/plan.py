@@ -27,7 +27,7 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 PLAN = _record(
     # The model.
     """layers hidden heads kv_heads head_dim ffn vocabulary form activation
-    hidden_row attended_row ffn_row
+    hidden_row attended_row ffn_row bare_row
     layer_records ropes rope_records embedding embedding_kind head head_kind final_norm
     """
     # Memory that lives as long as the runner.
@@ -39,7 +39,7 @@ PLAN = _record(
     ranked_rows ranked_k temperature top_p min_p uniform ranked_temperature
     rows passes entries embedded stored masked runs sampled ranked answered """
     # This step's rows and passes.
-    """met inputs row_pages row_slots factors x xq queries attended fq y
+    """met inputs row_pages row_slots factors x xq bare queries attended fq y
     tasks task_count longest masks mask_bits mask_width split partials """
     # Adapters.
     """uses use_count row_uses lora rank_stride """
@@ -55,15 +55,17 @@ PLAN = _record(
 a row's float32 input, or 0: its token); `row_pages`, `row_slots` int32 [rows] (where the row's K
 and V go); `masks` int64 [rows] (address of a row's visible slots, a uint16 per page, or 0); `x`
 float32 [rows, hidden]; `xq`, `fq`, `hq` activation rows, whose bytes are
-`hidden_row`, `attended_row`, `ffn_row`; `done`: 0 for a single step; the rest is said where
+`hidden_row`, `attended_row`, `ffn_row`; `bare` float32 [rows, q and k rows], `bare_row` bytes
+apart, for models that have `q_row_norm`; `done`: 0 for a single step; the rest is said where
 it is used."""
 
 LAYER = _record(
-    """attention_norm attention_post_norm ffn_norm ffn_post_norm q_norm k_norm
-    q_bias k_bias v_bias rope window """
+    """attention_norm attention_post_norm ffn_norm ffn_post_norm q_norm k_norm q_row_norm
+    k_row_norm q_bias k_bias v_bias o_bias rope window """
     + " ".join(f"{name} {name}_kind" for name in MATRICES)
 )
-"""A layer: addresses of norms and biases (float32), `rope` (number, or -1: none), `window` (slots,
+"""A layer: addresses of norms and biases (float32; `q_norm` is one of each head by itself,
+`q_row_norm` of all heads of a row together), `rope` (number, or -1: none), `window` (slots,
 0: all), and each matrix's address and `layout.Kind`."""
 
 ROPE = _record("frequencies", "amplitude")

@@ -1,4 +1,7 @@
-"""One forward pass as one function that all threads run; seven barriers a layer."""
+"""One forward pass as one function that all threads run; seven barriers a layer.
+
+One more where the heads of a row are normalised together.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from .phases import (
     narrow,
     normalise,
     product,
-    project,
     read_inputs,
 )
 from .plan import layers_at, plan_at
+from .projection import normalise_heads, project
 from .stage import staged
 from .threads import meet
 
@@ -78,6 +81,9 @@ def run_step(thread: int, plan: int, met: int) -> int:
         layer, phase = layers[index], index * PHASES
         project(thread, plan, index, phase)
         met = arrive(p, met)
+        if layer.q_row_norm != 0:
+            normalise_heads(thread, plan, index)
+            met = arrive(p, met)
         if p.split == 0:
             attend(thread, plan, index, phase + 1)
         else:
@@ -85,9 +91,10 @@ def run_step(thread: int, plan: int, met: int) -> int:
             met = arrive(p, met)
             attend_joined(thread, plan, phase + 5)
         met = arrive(p, met)
-        width, row, norm = p.heads * p.head_dim, p.attended_row, layer.attention_post_norm
+        width, row, kind = p.heads * p.head_dim, p.attended_row, layer.o_kind
+        norm, bias = layer.attention_post_norm, layer.o_bias
         out = p.x if norm == 0 else p.y
-        product(thread, plan, phase + 2, layer.o, layer.o_kind, width, p.xq, row, out, norm == 0)
+        product(thread, plan, phase + 2, layer.o, kind, width, p.xq, row, bias, out, norm == 0)
         met = arrive(p, met)
         if norm != 0:
             add_normalised(thread, plan, norm)
@@ -97,7 +104,7 @@ def run_step(thread: int, plan: int, met: int) -> int:
         met = arrive(p, met)
         norm, row, kind = layer.ffn_post_norm, p.ffn_row, layer.down_kind
         out = p.x if norm == 0 else p.y
-        product(thread, plan, phase + 4, layer.down, kind, p.ffn, p.fq, row, out, norm == 0)
+        product(thread, plan, phase + 4, layer.down, kind, p.ffn, p.fq, row, 0, out, norm == 0)
         met = arrive(p, met)
         if norm != 0:
             add_normalised(thread, plan, norm)

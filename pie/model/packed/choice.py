@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from pie.kernels.cpu.layout import GROUP
 
-from ..config import LlamaConfig, QKNorm
+from ..config import LlamaConfig
 
 
 def obstacle_of_machine() -> str | None:
@@ -24,8 +24,4 @@ def obstacle_of_model(config: LlamaConfig) -> str | None:
     for what, size in sizes:
         if size % GROUP:
             return f"its {what} size {size} is no multiple of {GROUP}"
-    if config.qk_norm is QKNorm.ROW:
-        return "it normalises all heads of a row together"
-    if config.output_bias:
-        return "its attention has an output bias"
     return None

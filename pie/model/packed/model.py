@@ -46,6 +46,13 @@ class PackedModel:
         """
         return _Builder(config, tensors, tensors.arena(floats), floats).build()
 
+    @property
+    def bare_row(self) -> int:
+        """Bytes of what a row keeps of q and k until they are normalised; 0: nothing waits."""
+        c = self.config
+        by_row = c.qk_norm is QKNorm.ROW
+        return (c.heads + c.kv_heads) * c.head_dim * 4 if by_row else 0
+
     def plan(self) -> dict[str, float]:
         """What a step's plan says of the model."""
         c = self.config
@@ -58,6 +65,7 @@ class PackedModel:
             "hidden_row": row_bytes(self.form, c.hidden),
             "attended_row": row_bytes(self.form, c.heads * c.head_dim),
             "ffn_row": row_bytes(self.form, c.ffn),
+            "bare_row": self.bare_row,
             "activation": _ACTIVATIONS[c.activation],
             "layer_records": address(self.layers),
             "ropes": len(self.ropes),
@@ -138,8 +146,13 @@ class _Builder:
         if c.qkv_bias:
             sizes = (("q", q_rows), ("k", kv_rows), ("v", kv_rows))
             vectors += [(f"{part}_bias", f"attn_{part}.bias", rows) for part, rows in sizes]
+        if c.output_bias:
+            vectors += [("o_bias", "attn_output.bias", c.hidden)]
         if c.qk_norm is QKNorm.HEAD:
             vectors += [(f"{p}_norm", f"attn_{p}_norm.weight", c.head_dim) for p in ("q", "k")]
+        if c.qk_norm is QKNorm.ROW:
+            vectors += [("q_row_norm", "attn_q_norm.weight", q_rows)]
+            vectors += [("k_row_norm", "attn_k_norm.weight", kv_rows)]
         for field, part, size in vectors:
             yield field, address(self._vector(f"{name}.{part}", size))
 

@@ -83,6 +83,7 @@ class Room:
             "xq": max(hidden_row, row_bytes(form, width)),
             "fq": ffn_row,
             "hq": hidden_row,
+            "bare": self._model.bare_row,
             "queries": config.heads * query_bytes(config.head_dim),
             "attended": width * 4,
             "factors": len(self._model.ropes) * config.head_dim * 4,
