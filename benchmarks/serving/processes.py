@@ -84,9 +84,11 @@ class Process:
 
     def fate(self) -> str:
         """How it ended, with the last line of its log."""
+        with suppress(subprocess.TimeoutExpired):  # it may have closed its output and live on
+            self._process.wait(_END_SECONDS)
         lines = self.log.read_text(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-        return f"ended with {self._process.wait()}: {last[-300:]}"
+        return f"ended with {self._process.returncode}: {last[-300:]}"
 
     def ask(self, order: Any, seconds: float = ANSWER_SECONDS) -> Any:
         """Tell it a line of JSON and hear one; TimeoutError as `hear` has it."""
