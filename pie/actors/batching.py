@@ -37,6 +37,7 @@ from pie.messages import (
     RunBatch,
     RunCommand,
     SchedulerMessage,
+    SharePages,
     SubmitDecoding,
     SubmitPass,
     Synchronize,
@@ -193,6 +194,8 @@ class Scheduler:
                 self._table.allocate(instance, kind, count, message)
             case FreePointers(instance, kind, pointers):
                 self._table.free(instance, kind, pointers)
+            case SharePages(instance, pointers):
+                message.reply.answer(self._table.share(instance, pointers))
             case Synchronize():
                 self._ledger.synchronize(message)
             case OpenInstance():

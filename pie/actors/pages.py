@@ -114,6 +114,12 @@ class PageTable:
             self.room.reclaim(space.remove(pointer))
         self.room.serve()
 
+    def share(self, instance: InstanceId, pointers: Sequence[Pointer]) -> tuple[Pointer, ...]:
+        """Another handle of each page (R8). LimitExceeded if its user may not have so many."""
+        space = self._spaces[instance, PAGE]
+        space.take(len(pointers), "share-pages")
+        return tuple(space.add(space.held[pointer]) for pointer in pointers)
+
     # -------------------------------------------------------------------- exports
 
     def _key(self, instance: InstanceId, kind: ResourceKind, name: str) -> ExportKey:

@@ -35,6 +35,7 @@ from .scheduler import (
     RunCommand,
     SchedulerMessage,
     ServiceStats,
+    SharePages,
     SubmitPass,
     Synchronize,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "SendToInstance",
     "ServiceStats",
     "SetKey",
+    "SharePages",
     "StoreMessage",
     "SubmitDecoding",
     "SubmitPass",

@@ -56,6 +56,14 @@ class FreePointers:
 
 
 @attrs.frozen(eq=False)
+class SharePages(Ask[tuple[Pointer, ...]]):
+    """Other handles of KV pages that the instance holds; who writes to one gets a copy."""
+
+    instance: InstanceId
+    pointers: tuple[Pointer, ...]
+
+
+@attrs.frozen(eq=False)
 class ExportPointers(Ask[bool]):
     """Register resources under a name of the user (contract R6).
 
@@ -163,6 +171,7 @@ SchedulerMessage: TypeAlias = (
     OpenInstance
     | AllocatePointers
     | FreePointers
+    | SharePages
     | ExportPointers
     | ImportPointers
     | ReleaseExport

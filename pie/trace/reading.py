@@ -50,7 +50,8 @@ class Request:
 
     op: int
     name: str
-    """`pass`, `command`, `allocate`, `import`, `export`, `synchronize`, `free`, `release`, `end`"""
+    """`pass`, `command`, `allocate`, `share`, `import`, `export`, `synchronize`, `free`, `release`,
+    `end`"""
     model: int
     instance: int
     began: float

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from pie.ids import ResourceKind
 from pie.messages import (
     AllocatePointers,
     EndInstance,
@@ -14,6 +15,7 @@ from pie.messages import (
     FreePointers,
     ImportPointers,
     ReleaseExport,
+    SharePages,
     Synchronize,
 )
 
@@ -39,6 +41,11 @@ class Asked:
 def _allocate(message: AllocatePointers) -> Facts:
     kind, count = int(message.kind), message.count
     return "allocate", {"instance": message.instance, "kind": kind, "count": count}
+
+
+def _share(message: SharePages) -> Facts:
+    kind, given = int(ResourceKind.KV_PAGE), ranges(message.pointers)
+    return "share", {"instance": message.instance, "kind": kind, "given": given}
 
 
 def _import(message: ImportPointers) -> Facts:
@@ -71,6 +78,7 @@ def _release(message: ReleaseExport) -> Facts:
 
 ASKS: Mapping[type, Callable[[Any], Facts]] = {
     AllocatePointers: _allocate,
+    SharePages: _share,
     ImportPointers: _import,
     ExportPointers: _export,
     Synchronize: _synchronize,
@@ -85,7 +93,7 @@ def answer_of(message: Any) -> dict[str, Any]:
     """What a question was answered: the pointers given, or why not."""
     if message.reply.error is not None:
         return {"error": str(message.reply.error)}
-    if isinstance(message, AllocatePointers | ImportPointers):
+    if isinstance(message, AllocatePointers | SharePages | ImportPointers):
         given = message.reply.take()
         return {"found": False} if given is None else {"got": ranges(given)}
     if isinstance(message, ExportPointers):

@@ -166,10 +166,11 @@ class Context:
         return await self._submit(sampler, host.execute)
 
     async def _prepare(self) -> None:
-        """Have something to compute, pages for it, and a queue that is free."""
+        """Have something to compute, pages of its own for it, and a queue that is free."""
         self._halt()
         await self._stop_stale()
         self._need_input()
+        await self._part()
         await self._grow()
 
     async def _submit(
@@ -251,17 +252,18 @@ class Context:
             await self._stale.pop().stop()
 
     def _need_input(self) -> None:
-        """A pass needs an input: with nothing pending the last token is computed again.
-
-        A page that a fork lists too must not be written, so all its tokens are computed again.
-        """
+        """A pass needs an input: with nothing pending the last token is computed again."""
         if self.pending:
             return
         if not self.tokens:
             raise ValueError("nothing is filled in: a forward pass needs a token")
         self._written -= 1
-        if self._pages[-1].users > 1:
-            self._drop_pages(len(self._pages) - 1)
+
+    async def _part(self) -> None:
+        """Write to no page that a fork lists too."""
+        index = self._written // self.model.page_size
+        if index < len(self._pages) and self._pages[index].users > 1:
+            self._pages[index] = await self.model.pages.part(self.queue, self._pages[index])
 
     async def _grow(self) -> None:
         missing = -(-len(self.tokens) // self.model.page_size) - len(self._pages)
@@ -310,15 +312,14 @@ class Context:
     async def fork(self) -> Context:
         """A context that goes on from here on a queue of its own.
 
-        Full pages are shared; the tokens of a partial last page are pending in the child, which
-        computes them again.
+        All pages are shared: who is first to write to a partial last one gets a copy of it.
         """
+        self._halt()
+        await self._stop_stale()  # a copy waits for all that writes to the page
         child = await Context.create(self.model)
-        full = self._written // self.model.page_size
         child.tokens, child.positions = list(self.tokens), list(self.positions)
         child._masks, child._hidden = list(self._masks), self._hidden
-        child._pages = self._pages[:full]
-        child._written = full * self.model.page_size
+        child._pages, child._written = list(self._pages), self._written
         self.model.pages.share(child._pages)
         child._chat = None if self._chat is None else self._chat.copy()
         return child
@@ -333,9 +334,6 @@ class Context:
         self._hidden = show(self._hidden, length, 1 << 32)
         self._written = min(self._written, length)
         self._drop_pages(-(-self._written // self.model.page_size))
-        partly = self._written % self.model.page_size
-        if partly and self._pages[-1].users > 1:
-            self._drop_pages(len(self._pages) - 1)
 
     def mask_tokens(self, start: int, stop: int, *, hidden: bool = True) -> None:
         """Hide tokens (or show them again) from everything filled in later."""

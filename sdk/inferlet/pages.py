@@ -34,6 +34,12 @@ class PagePool:
         await self.settle(queue)
         return [Page(pointer) for pointer in await host.allocate(queue, host.KV_PAGE, count)]
 
+    async def part(self, queue: Any, page: Page) -> Page:
+        """For one context that lists `page`: the same, which the engine copies when written to."""
+        (pointer,) = await host.share_pages(queue, [page.pointer])
+        self.release([page])
+        return Page(pointer)
+
     def share(self, pages: list[Page]) -> None:
         """One more context lists `pages`."""
         for page in pages:

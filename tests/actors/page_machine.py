@@ -161,6 +161,19 @@ class PageTableMachine(RuleBasedStateMachine):
     def held_kind(self, kind: ResourceKind) -> ResourceKind:
         return kind if self.holders(kind) else PAGE if kind is SLOT else SLOT
 
+    @precondition(lambda self: self.holders(PAGE))
+    @rule(data=st.data())
+    def share(self, data: st.DataObject) -> None:
+        """Handles beside those that it has, whatever is pending."""
+        instance, pointers = self.some_pointers(data, PAGE, 2)
+        if self.beyond_quota(instance, PAGE, len(pointers)):
+            with pytest.raises(LimitExceeded, match="share-pages: user"):
+                self.table.share(instance, pointers)
+            return
+        pages = [self.plain.spaces[instance, PAGE][pointer] for pointer in pointers]
+        given = tuple(self.plain.add(instance, PAGE, page) for page in pages)
+        assert self.table.share(instance, pointers) == given
+
     @precondition(lambda self: self.holders(PAGE) or self.holders(SLOT))
     @rule(data=st.data(), kind=KINDS, name=NAMES)
     def export(self, data: st.DataObject, kind: ResourceKind, name: str) -> None:

@@ -15,6 +15,7 @@ from pie.messages import (
     ImportPointers,
     ListExports,
     ReleaseExport,
+    SharePages,
 )
 from pie.testing import HashModel, SimulatedGpu
 
@@ -134,6 +135,25 @@ async def test_a_copy_waits_for_the_pass_that_writes_its_source() -> None:
         got = await tokens_of(grown, rewound)
 
     assert got == [await alone([1, 2, 3, 4]), await alone([1, 2, 7])]
+
+
+async def test_pointers_of_one_instance_part_at_the_first_write() -> None:
+    """Contract R8, X10: shared while the pass that fills the page has not run."""
+    prompt = [1, 2, 3]
+    async with scheduler_bench() as bench:
+        me = bench.open()
+        (mine,) = await bench.allocate(me, 1)
+        bench.submit(me, a_pass(prompt, (mine,), 3, outputs=()), queue=0)
+        (other,) = await bench.service.ask(SharePages(me, (mine,)))
+        answers = [
+            bench.submit(me, a_pass([4], (other,), 4), queue=1),
+            bench.submit(me, a_pass([5], (mine,), 4), queue=0),
+            bench.submit(me, a_pass([6], (other,), 5), queue=1),
+        ]
+        got = await tokens_of(*answers)
+        assert (await bench.stats()).pages_peak == 2
+
+    assert got == [await alone([*prompt, *more]) for more in ([4], [5], [4, 6])]
 
 
 async def test_the_last_holder_takes_the_page_instead_of_a_copy() -> None:

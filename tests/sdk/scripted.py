@@ -80,6 +80,8 @@ class ScriptedHost:
     passes: list[Pass] = attrs.field(factory=list)
     pages: set[int] = attrs.field(factory=set)
     """Pages the guest holds."""
+    shared: list[tuple[int, int]] = attrs.field(factory=list)
+    """Pages, and what they were copied to."""
     live: list[Handle] = attrs.field(factory=list)
     returned: str | None = None
     written: list[tuple[str, bytes]] = attrs.field(factory=list)
@@ -172,6 +174,13 @@ class ScriptedHost:
         assert (queue in self.live, kind) == (True, 0)
         new = [page for page in range(1000) if page not in self.pages][:count]
         self.pages.update(new)
+        return new
+
+    def _share_pages(self, queue: Handle, pointers: list[int]) -> list[int]:
+        """Pointers of pages that are copied at once."""
+        assert self.pages.issuperset(pointers), "a page that is not held"
+        new = self._allocate_resources(queue, 0, len(pointers))
+        self.shared += zip(pointers, new, strict=True)
         return new
 
     def _deallocate_resources(self, queue: Handle, kind: int, pointers: list[int]) -> None:

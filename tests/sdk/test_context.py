@@ -40,16 +40,30 @@ async def test_a_flush_does_not_wait() -> None:
     assert "poll" not in host.calls
 
 
-async def test_a_fork_shares_full_pages_and_computes_the_partial_one_again() -> None:
+async def test_a_fork_shares_all_pages_until_it_writes_to_the_partial_one() -> None:
     with hosted(ScriptedHost()) as host:
         parent = await a_context("abcdef")
         await parent.flush()
         child = await parent.fork()
-        assert child.pointers == parent.pointers[:1]
-        assert child.pending == 2
+        assert (child.pointers, child.pending) == (parent.pointers, 0)
         child.fill_tokens(b"g")
         await child.flush()
-    assert host.passes[1] == Pass([*b"efg"], [4, 5, 6], [0, 2], 3)
+        assert host.shared == [(1, 2)]
+        parent.fill_tokens(b"h")
+        await parent.flush()
+    assert host.passes[1] == Pass([*b"g"], [6], [0, 2], 3)
+    assert host.passes[2] == Pass([*b"h"], [6], [0, 1], 3), "nobody else lists the page any more"
+    assert len(host.shared) == 1
+
+
+async def test_a_fork_does_not_wait_for_what_is_drawn_ahead_into_the_partial_page() -> None:
+    with hosted(ScriptedHost(script=b"xyz")) as host:
+        parent = await a_context("abcde")
+        async for _ in parent.stream(max_tokens=3, sampler=Greedy(), ignore_eos=True):
+            child = await parent.fork()
+            assert (child.pointers, child.pending) == (parent.pointers, 1)
+            break
+    assert host.calls.count("[method]decoding.cancel") == 1
 
 
 async def test_a_fork_at_a_page_boundary_shares_everything() -> None:
@@ -59,8 +73,8 @@ async def test_a_fork_at_a_page_boundary_shares_everything() -> None:
         child = await parent.fork()
         assert (child.pending, child.pointers) == (0, [0, 1])
         await child.step(Greedy())
-    assert host.passes[1].tokens == [*b"efgh"], "the shared page is not written"
-    assert host.passes[1].pages == [0, 2]
+    assert host.passes[1] == Pass([*b"h"], [7], [0, 2], 4, outputs=[("tokens", [0], 0.0)])
+    assert host.shared == [(1, 2)]
 
 
 async def test_without_pending_tokens_the_last_is_computed_again() -> None:
@@ -136,10 +150,10 @@ async def test_a_fork_computes_masked_tokens_under_their_masks() -> None:
         parent = await a_context("abcd")
         parent.mask_tokens(0, 2)
         parent.fill_tokens(b"ef")
-        await parent.flush()
+        child = await parent.fork()
         parent.mask_tokens(0, 4)
-        await (await parent.fork()).flush()
-    assert host.passes[1].mask == [[0, 2, 3], [0, 2, 4]]
+        await child.flush()
+    assert host.passes[0].mask == [[1], [2], [3], [4], [0, 2, 3], [0, 2, 4]]
 
 
 async def test_rewinding_writes_over_what_was_there() -> None:
@@ -154,6 +168,7 @@ async def test_rewinding_writes_over_what_was_there() -> None:
 
 
 async def test_rewinding_into_a_shared_page_leaves_it_to_the_others() -> None:
+    """What it still has of the page is not computed again."""
     with hosted(ScriptedHost()) as host:
         parent = await a_context("abcd")
         await parent.flush()
@@ -162,7 +177,8 @@ async def test_rewinding_into_a_shared_page_leaves_it_to_the_others() -> None:
         child.fill_tokens(b"x")
         await child.flush()
     assert parent.pointers == [0]
-    assert host.passes[1] == Pass([*b"abx"], [0, 1, 2], [1], 3)
+    assert host.shared == [(0, 1)]
+    assert host.passes[1] == Pass([*b"x"], [2], [1], 3)
 
 
 async def test_an_unknown_model_is_a_failure_that_names_the_others() -> None:
@@ -188,6 +204,11 @@ def test_pages_hold_what_their_contexts_think(steps: list[tuple[str, int]]) -> N
         for number, (action, amount) in enumerate(steps):
             context = contexts[amount % len(contexts)]
             _act(contexts, context, action, amount, fill=number % 256)
+            for shared, copy in host.shared:
+                for slot in range(4):
+                    if (shared, slot) in slots:
+                        slots[copy, slot] = slots[shared, slot]
+            host.shared.clear()
             for made in host.passes:
                 length = (len(made.pages) - 1) * 4 + made.last_length
                 for index, token in enumerate(made.tokens):

@@ -171,6 +171,25 @@ def test_exports_are_shared_again_and_copied_on_write(tmp_path: Path) -> None:
     assert fewer.figures.seconds > max(service.answered for service in services(record))
 
 
+def test_pages_that_one_instance_shares_are_shared_again(tmp_path: Path) -> None:
+    async def fork(_: list[str]) -> None:
+        queue = await _queue()
+        pages = await host.allocate(queue, PAGE, 1)
+        await _submit(queue, pages, [65] * 9, 9)
+        twins = await host.share_pages(queue, pages)
+        for each in (twins, pages):
+            await host.ready(await host.pass_pollable(await _submit(queue, each, [66], 10)))
+
+    async def job(engine: Engine) -> None:
+        assert (await run_native(engine, fork)).event.code is EventCode.COMPLETED
+
+    record = _recorded(tmp_path / "t.json", job)
+
+    (shared,) = [request for request in record.requests if request.name == "share"]
+    assert (shared.args["given"], shared.args["got"]) == ([0, 1], [1, 1])
+    _assert_repeats(record)
+
+
 def test_an_import_waits_for_its_export_on_a_slower_machine(tmp_path: Path) -> None:
     """Whoever imports was launched when the export was there: no answer tells it so."""
 

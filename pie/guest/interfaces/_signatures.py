@@ -360,6 +360,9 @@ SIGNATURES: Final[Mapping[str, Mapping[str, Signature]]] = MappingProxyType(
                     ),
                     "bool",
                 ),
+                "share-pages": Signature(
+                    (("queue", "borrow<queue>"), ("ptrs", "list<pointer>")), "list<pointer>"
+                ),
                 "read-embeddings": Signature(
                     (("queue", "borrow<queue>"), ("emb-ptrs", "list<pointer>")), "embedding-result"
                 ),

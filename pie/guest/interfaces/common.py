@@ -252,6 +252,15 @@ def check_count(instance: Instance, count: int, call: str) -> None:
         raise LimitExceeded(f"{call}: {count} pointers, the limit is {limit}")
 
 
+def check_pages(instance: Instance, held: int, more: int, call: str) -> None:
+    limit = instance.limits.max_pages
+    if limit is not None and held + more > limit:
+        raise LimitExceeded(
+            f"{call}: {held} KV pages are held and {more} more asked, "
+            f"the limit is {limit} (max_pages)"
+        )
+
+
 def ask_scheduler(queue: Queue, question: Any) -> Reply[Any]:
     queue.service.tell(question)
     reply: Reply[Any] = question.reply
@@ -266,12 +275,8 @@ def allocate_resources(
     if count == 0:
         return []
     held = instance.holdings(queue.service, kind)
-    limit = instance.limits.max_pages
-    if kind is ResourceKind.KV_PAGE and limit is not None and len(held) + count > limit:
-        raise LimitExceeded(
-            f"allocate-resources: {len(held)} KV pages are held and {count} more asked, "
-            f"the limit is {limit} (max_pages)"
-        )
+    if kind is ResourceKind.KV_PAGE:
+        check_pages(instance, len(held), count, "allocate-resources")
 
     def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
         held.update(pointers)

@@ -13,12 +13,14 @@ from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.ids import Pointer, ResourceKind
 from pie.mailbox import Reply
-from pie.messages import ImportPointers, RunCommand
+from pie.messages import ImportPointers, RunCommand, SharePages
 
 from .common import (
     Queue,
     ask_scheduler,
+    check_count,
     check_held,
+    check_pages,
     export_question,
     holder,
     kind_of,
@@ -56,6 +58,15 @@ def try_export(
         instance, queue, resource_type, ptrs, name, "try-export", must_be_new=False
     )
     return wait_for(ask_scheduler(queue, question))
+
+
+@ext.function("share-pages", suspends=True)
+def share_pages(instance: Instance, queue: Queue, ptrs: list[Pointer]) -> Wait:
+    check_count(instance, len(ptrs), "share-pages")
+    check_held(queue.pages, ptrs, "share-pages")
+    check_pages(instance, len(queue.pages), len(ptrs), "share-pages")
+    hold = holder(instance, queue, ResourceKind.KV_PAGE, "share-pages")
+    return wait_for(ask_scheduler(queue, SharePages(instance.id, tuple(ptrs))), hold)
 
 
 @ext.function("read-embeddings")

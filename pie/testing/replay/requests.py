@@ -18,6 +18,7 @@ from pie.messages import (
     ReleaseExport,
     RunCommand,
     Sample,
+    SharePages,
     SubmitDecoding,
     SubmitPass,
     Synchronize,
@@ -80,6 +81,8 @@ def message_of(request: Request, pointers: Pointers) -> Any:
         case "free":
             kind = ResourceKind(args["kind"])
             return FreePointers(instance, kind, _now(request, pointers, kind, _given(args)))
+        case "share":
+            return SharePages(instance, _now(request, pointers, PAGE, _given(args)))
         case "export":
             kind, new = ResourceKind(args["kind"]), args["must_be_new"]
             held = _now(request, pointers, kind, _given(args))

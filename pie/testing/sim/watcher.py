@@ -25,6 +25,7 @@ from pie.messages import (
     ImportPointers,
     ReleaseExport,
     SchedulerMessage,
+    SharePages,
     Synchronize,
 )
 
@@ -234,6 +235,8 @@ def _words(message: SchedulerMessage) -> str:
             return f"{name} {instance} {kind.name} {count}"
         case FreePointers(instance, kind, pointers):
             return f"{name} {instance} {kind.name} {list(pointers)}"
+        case SharePages(instance, pointers):
+            return f"{name} {instance} {list(pointers)}"
         case ExportPointers(instance, kind, pointers, entry):
             return f"{name} {instance} {kind.name} {list(pointers)} {entry!r}"
         case ImportPointers(instance, kind, entry) | ReleaseExport(instance, kind, entry):

@@ -48,6 +48,30 @@ async def trying_to_export_too_many_pointers_traps(guest: Guest) -> Any:
     await guest.do("try-export", queue, PAGE, pages * 21, "x")
 
 
+@case(traps="share-pages: pointer 1 is not held by this instance (R1)")
+async def sharing_an_unknown_pointer_traps(guest: Guest) -> Any:
+    """Contract R1, X10."""
+    queue, pages = await begin(guest)
+    await guest.do("share-pages", queue, [*pages, 1])
+
+
+@case(limits={"max_handles": 20}, traps="share-pages: 21 pointers, the limit is 20")
+async def sharing_too_many_pointers_traps(guest: Guest) -> Any:
+    """Contract R9, X10."""
+    queue, pages = await begin(guest)
+    await guest.do("share-pages", queue, pages * 21)
+
+
+@case(
+    limits={"max_pages": 3},
+    traps="share-pages: 2 KV pages are held and 2 more asked, the limit is 3 (max_pages)",
+)
+async def sharing_beyond_the_limit_traps(guest: Guest) -> Any:
+    """Contract R9, X10: a page counts as often as it is held."""
+    queue, pages = await begin(guest, 2)
+    await guest.do("share-pages", queue, pages)
+
+
 @case(limits={"max_handles": 20}, traps="export-resources: 21 pointers, the limit is 20")
 async def exporting_too_many_pointers_traps(guest: Guest) -> Any:
     """Contract R9."""

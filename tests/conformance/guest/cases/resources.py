@@ -100,6 +100,21 @@ async def writing_a_shared_page_makes_a_copy(guest: Guest) -> Any:
     return [before == after, before == same, alone in (changed, before)]
 
 
+@case(returns=[[0, 1], True, False])
+async def pages_are_shared_until_they_are_written(guest: Guest) -> Any:
+    """Contract R8, X10: nothing is awaited between the pass that fills a page and its sharing."""
+    queue, other = await guest.queue(), await guest.queue()
+    (mine,) = await guest.do("allocate-resources", queue, PAGE, 1)
+    await guest.do("forward-pass.execute", await guest.a_pass(queue, [65, 66, 67], [mine], 3))
+    (twin,) = await guest.do("share-pages", queue, [mine])
+    first = await guest.fed(other, [68], [twin], 4)
+    same = await guest.fed(queue, [68], [mine], 4)
+    await guest.fed(queue, [90, 90], [mine], 2)
+    differs = await guest.fed(queue, [68], [mine], 4)
+    again = await guest.fed(other, [68], [twin], 4)
+    return [[mine, twin], first == same == again, first == differs]
+
+
 @case(returns=[True, [["later", 1]]], keeps=1)
 async def export_becomes_visible_when_the_pages_are_written(guest: Guest) -> Any:
     """Contract R6, Q1: nothing is awaited between the pass, the export and the import."""

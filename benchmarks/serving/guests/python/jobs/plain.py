@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from typing import Any
 
 import inferlet
@@ -57,8 +57,11 @@ async def _continued(kept: list[inferlet.Context], tokens: list[int]) -> inferle
 
 
 def _common(one: list[int], other: list[int]) -> int:
-    pairs = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    shorter = min(len(one), len(other))
+    if one[:shorter] == other[:shorter]:
+        return shorter
+    pairs = enumerate(zip(one, other, strict=False))
+    return next(index for index, (mine, theirs) in pairs if mine != theirs)
 
 
 async def sampling(spec: dict[str, Any]) -> list[int]:
