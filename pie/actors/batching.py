@@ -190,8 +190,11 @@ class Scheduler:
                 self._ledger.command(message, trio.current_time())
             case CancelDecoding():
                 self._ledger.cancel(message)
-            case AllocatePointers(instance, kind, count):
-                self._table.allocate(instance, kind, count, message)
+            case AllocatePointers(instance, kind, count, spare):
+                if spare:
+                    message.reply.answer(self._table.take_spare(instance, kind, count))
+                else:
+                    self._table.allocate(instance, kind, count, message)
             case FreePointers(instance, kind, pointers):
                 self._table.free(instance, kind, pointers)
             case SharePages(instance, pointers):

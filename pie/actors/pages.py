@@ -107,6 +107,15 @@ class PageTable:
         self.room.enqueue(Allocation(instance, arrival, kind, space, count, token))
         self.room.serve()
 
+    def take_spare(
+        self, instance: InstanceId, kind: ResourceKind, count: int
+    ) -> tuple[Pointer, ...]:
+        """Up to `count` new resources that nobody will miss (contract X10)."""
+        space, pool = self._spaces[instance, kind], self.pools[kind]
+        count = space.spare(min(count, self.room.spare(kind)))
+        space.take(count, "try-allocate")
+        return tuple(space.add(Resource(kind, pool.take())) for _ in range(count))
+
     def free(self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]) -> None:
         """Drop handles the instance holds (R2)."""
         space = self._spaces[instance, kind]

@@ -56,6 +56,10 @@ class Space:
         if self.holdings is not None:
             self.holdings.take(count, call)
 
+    def spare(self, count: int) -> int:
+        """As many of `count` more as leave its user enough."""
+        return count if self.holdings is None else self.holdings.spare(count)
+
     def give_back(self, count: int) -> None:
         """So many are let go, or will not be added."""
         if self.holdings is not None:

@@ -9,6 +9,13 @@ import attrs
 from pie.errors import LimitExceeded
 
 
+def to_spare(free: int, capacity: int) -> int:
+    """How much of what is `free` may go to who can do without it, so that who comes next finds
+    room: a quarter of it, and nothing of the last quarter of all.
+    """
+    return max(0, min(free // 4, free - capacity // 4))
+
+
 @attrs.define(eq=False)
 class Holdings:
     """The KV pages of one user: one for each handle that an instance has or waits for, and one
@@ -27,6 +34,12 @@ class Holdings:
                 f"and asks for {count} more, the limit is {self.limit} (max_pages_per_user)"
             )
         self.pages += count
+
+    def spare(self, count: int) -> int:
+        """As many of `count` as leave the user enough."""
+        if self.limit is None:
+            return count
+        return min(count, to_spare(self.limit - self.pages, self.limit))
 
     def give_back(self, count: int) -> None:
         """They are let go, or were not granted after all."""

@@ -19,6 +19,7 @@ from pie.probes import sometimes
 
 from .passes import Pending, PendingPass, Resource
 from .pools import Answer, Export, Importer, Pool, Space
+from .quotas import to_spare
 
 
 @attrs.define(eq=False)
@@ -250,6 +251,13 @@ class Room:
                 line.pop(0).grant(self)
             if line:
                 sometimes("somebody stands in line for room")
+
+    def spare(self, kind: ResourceKind) -> int:
+        """How many numbers of a kind nobody will miss: none while somebody waits for some."""
+        if self.first(kind) is not None or self.returned:
+            return 0
+        pool = self.pools[kind]
+        return to_spare(len(pool.free), pool.capacity)
 
     def first(self, kind: ResourceKind) -> Request | None:
         """Who is first in a line, and so has not enough room."""

@@ -39,11 +39,15 @@ class OpenInstance:
 
 @attrs.frozen(eq=False)
 class AllocatePointers(Ask[tuple[Pointer, ...]]):
-    """All or nothing; waits in line until there is room (contract R4, R5)."""
+    """All or nothing; waits in line until there is room (contract R4, R5).
+
+    `spare`: no more than so many, at once, of those that nobody will miss (X10).
+    """
 
     instance: InstanceId
     kind: ResourceKind
     count: int
+    spare: bool = False
 
 
 @attrs.frozen(eq=False)

@@ -39,8 +39,8 @@ class Asked:
 
 
 def _allocate(message: AllocatePointers) -> Facts:
-    kind, count = int(message.kind), message.count
-    return "allocate", {"instance": message.instance, "kind": kind, "count": count}
+    facts = {"instance": message.instance, "kind": int(message.kind), "count": message.count}
+    return "allocate", facts | {"spare": message.spare}
 
 
 def _share(message: SharePages) -> Facts:

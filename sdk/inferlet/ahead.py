@@ -3,57 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from . import host
 from .samplers import Sampler
 
+if TYPE_CHECKING:
+    from .pages import Page, PagePool
+
 MANY = 1 << 30
+FAR = 64
+"""Steps that are asked for at once, if there are pages to spare for them."""
 
 
+@dataclass(eq=False, kw_only=True)
 class Ahead:
     """A decoding that is going on. Tokens that were not taken from it do not count when it ends
     by `stop`: the next pass draws what it would have drawn after single steps.
     """
 
-    def __init__(self, decoding: Any, sampler: Sampler, closing: Sequence[int], steps: int) -> None:
-        self._decoding = decoding
-        self._terms = sampler, closing
-        self._left = steps
-        self._progress: Any = None
-        self.over = False
-        """Whether all of its tokens have been taken."""
+    decoding: Any
+    sampler: Sampler
+    closing: Sequence[int]
+    left: int
+    """How many tokens it may still give."""
+    size: int
+    """Tokens per KV page."""
+    room: int
+    """Tokens taken, after the first, that fit into the pages that the context has."""
+    spare: list[Page]
+    """Pages for those after them, which are the context's when it needs them."""
+    pool: PagePool
+    over: bool = False
+    """Whether all of its tokens have been taken."""
+    wanted: int = 0
+    """How many somebody waits for."""
+    _early: list[int] = field(default_factory=list)
+    """Tokens taken for who waits for more."""
+    _taken: int = 0
+    _progress: Any = None
+
+    def __post_init__(self) -> None:
+        if self.spare:
+            self.pool.lent.append(self)
 
     def suits(self, sampler: Sampler, closing: Sequence[int], most: int) -> bool:
         """Whether it gives what is wanted now: it may have been begun for somebody else."""
-        return self._terms == (sampler, closing) and self._left <= most
+        return (self.sampler, self.closing) == (sampler, closing) and self.left <= most
 
-    async def next(self) -> int:
-        """Take the next token. Not if it is over."""
+    async def take(self, most: int) -> list[int]:
+        """The next token, or up to `most` at its end: this inferlet is woken once.
+
+        Fewer, and maybe none, if it had to give way.
+        """
+        self.wanted = most
+        try:
+            return await (self._next() if most == 1 else self._rest())
+        finally:
+            self.wanted = 0
+
+    async def _next(self) -> list[int]:
         while True:
-            tokens, self.over = await host.decoding_get(self._decoding, 1)
-            if tokens:
-                self._left -= 1
-                token: int = tokens[0]
-                return token
+            tokens = await self._get(1)
+            if tokens or self.over:
+                return tokens
             if self._progress is None:
-                self._progress = await host.decoding_pollable(self._decoding)
+                self._progress = await host.decoding_pollable(self.decoding)
             await host.wait(self._progress)
 
-    async def rest(self) -> list[int]:
-        """Wait for its end and take all that is left: this inferlet is woken once."""
-        await host.ready(await host.decoding_ended(self._decoding))
-        tokens, self.over = await host.decoding_get(self._decoding, MANY)
+    async def _rest(self) -> list[int]:
+        await host.ready(await host.decoding_ended(self.decoding))
+        tokens = await self._get(MANY)
+        return self._early + tokens
+
+    async def _get(self, most: int) -> list[int]:
+        tokens, self.over = await host.decoding_get(self.decoding, most)
+        self.left -= len(tokens)
+        self._taken += len(tokens)
         return list(tokens)
+
+    def _needed(self) -> int:
+        """How many of its pages the tokens taken are in."""
+        return max(0, -(-(self._taken - 1 - self.room) // self.size))
+
+    def claim(self) -> list[Page]:
+        """The pages that the tokens taken are in, for the context to have."""
+        needed = self._needed()
+        self.room += needed * self.size
+        claimed, self.spare = self.spare[:needed], self.spare[needed:]
+        return claimed
+
+    async def give_way(self) -> None:
+        """End early, and let go of the pages that are not needed then."""
+        if self.wanted > 1:
+            self._early += await self._get(MANY)
+        if not self.over:
+            await host.decoding_cancel(self.decoding)
+        self._let_go(self._needed())
+
+    def _let_go(self, keep: int) -> None:
+        if self in self.pool.lent:
+            self.pool.lent.remove(self)
+        self.pool.release(self.spare[keep:])
+        del self.spare[keep:]
 
     async def stop(self) -> None:
         """End it, and let go of it."""
         if not self.over:
-            await host.decoding_cancel(self._decoding)
+            await host.decoding_cancel(self.decoding)
         self.drop()
 
     def drop(self) -> None:
         """Let go of it: as good as `stop` if nothing is submitted to its queue right after."""
         if self._progress is not None:
             host.drop(self._progress)
-        host.drop(self._decoding)
+        host.drop(self.decoding)
+        self._let_go(0)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from . import host
-from .ahead import Ahead
+from .ahead import FAR, Ahead
 from .chat import Chat
 from .generation import Generation
 from .masks import Hidden, covers, hide, remove, rows, show
@@ -198,25 +198,35 @@ class Context:
         """Compute everything pending, draw the next token and fill it in; up to `most` if `whole`.
 
         Where it can, the engine goes on drawing meanwhile: up to `most` tokens, as long as the
-        last page has room, and to one that a sequence of `stop` ends with. This context is as if
-        each step were made when its token is returned.
+        last page and those to spare have room, and to one that a sequence of `stop` ends with.
+        This context is as if each step were made when its token is returned.
         """
         await self._render(prompt=True)
         closing = stop.closing()
         if self._ahead is not None and not self._ahead.suits(sampler, closing, most):
             self._halt()
-        if self._ahead is None and not await self._run_ahead(sampler, most, closing):
-            token = await self.step(sampler)
-            self.fill_tokens([token])
-            return [token]
+        tokens: list[int] = []
+        while not tokens:
+            if self._ahead is None and not await self._run_ahead(sampler, most, closing):
+                tokens = [await self.step(sampler)]
+                self.fill_tokens(tokens)
+            else:
+                tokens = await self._take_ahead(most if whole else 1)
+        return tokens
+
+    async def _take_ahead(self, most: int) -> list[int]:
+        """What was drawn ahead, filled in; nothing if it had to give way."""
         ahead = self._ahead
         assert ahead is not None, "it was begun"
-        tokens = await ahead.rest() if whole else [await ahead.next()]
-        self._written = len(self.tokens) + len(tokens) - 1
-        self._append(tokens)
+        tokens = await ahead.take(most)
+        if tokens:
+            self._written = len(self.tokens) + len(tokens) - 1
+            self._append(tokens)
+            self._pages += ahead.claim()
         if ahead.over:
             ahead.drop()
             self._ahead = None
+            await self.model.pages.settle(self.queue)
         return tokens
 
     async def _run_ahead(self, sampler: Sampler, most: int, closing: Sequence[int]) -> bool:
@@ -224,16 +234,31 @@ class Context:
         if type(sampler) not in PLAIN or type(self).step is not Context.step:
             return False
         await self._prepare()
-        room = len(self._pages) * self.model.page_size - len(self.tokens)
-        steps = min(most, room + 1)
-        if steps < 2 or not self._mask_goes_on():
+        if not self._mask_goes_on():
+            return False
+        size, written = self.model.page_size, self._written
+        room = len(self._pages) * size - len(self.tokens)
+        further = min(most, FAR) - 1 - room
+        spare = await self.model.pages.spare(self.queue, -(-further // size))
+        steps = min(most, room + len(spare) * size + 1)
+        if steps < 2:
             return False
 
         async def decode(forward_pass: Any) -> Any:
-            return await host.decode(forward_pass, steps, closing, [])
+            growth = [page.pointer for page in spare]
+            return await host.decode(forward_pass, steps, closing, growth)
 
-        decoding = await self._submit(sampler, decode)
-        self._ahead = Ahead(decoding, sampler, closing, steps)
+        self._ahead = Ahead(
+            decoding=await self._submit(sampler, decode),
+            sampler=sampler,
+            closing=closing,
+            left=steps,
+            size=size,
+            room=room,
+            spare=spare,
+            pool=self.model.pages,
+        )
+        self._written = written  # what it computes counts when a token is taken
         return True
 
     def _mask_goes_on(self) -> bool:
@@ -248,8 +273,10 @@ class Context:
             self._ahead = None
 
     async def _stop_stale(self) -> None:
-        while self._stale:
-            await self._stale.pop().stop()
+        if self._stale:
+            while self._stale:
+                await self._stale.pop().stop()
+            await self.model.pages.settle(self.queue)
 
     def _need_input(self) -> None:
         """A pass needs an input: with nothing pending the last token is computed again."""

@@ -26,13 +26,37 @@ class PagePool:
     somebody next allocates, or calls `settle`.
     """
 
+    lent: list[Ahead] = field(default_factory=list)
+    """Decodings that have pages which they may not need."""
     _released: list[int] = field(default_factory=list)
     _abandoned: list[Ahead] = field(default_factory=list)
 
     async def take(self, queue: Any, count: int) -> list[Page]:
-        """New pages; waits until the engine has room for all of them (contract R4)."""
+        """New pages; waits until the engine has room for all of them (contract R4).
+
+        Nothing is held meanwhile that is not needed: whoever waits in a component keeps all of it
+        from going on. Decodings give way, those that somebody waits for only in a shortage.
+        """
+        for ahead in [each for each in self.lent if not each.wanted]:
+            await ahead.give_way()
         await self.settle(queue)
-        return [Page(pointer) for pointer in await host.allocate(queue, host.KV_PAGE, count)]
+        pointers: list[int] = []
+        if self.lent:
+            pointers = list(await host.try_allocate(queue, host.KV_PAGE, count))
+        if len(pointers) < count:
+            self._released += pointers
+            for ahead in self.lent.copy():
+                await ahead.give_way()
+            await self.settle(queue)
+            pointers = list(await host.allocate(queue, host.KV_PAGE, count))
+        return [Page(pointer) for pointer in pointers]
+
+    async def spare(self, queue: Any, count: int) -> list[Page]:
+        """Up to `count` new pages that are there for the taking."""
+        if count <= 0:
+            return []
+        await self.settle(queue)
+        return [Page(pointer) for pointer in await host.try_allocate(queue, host.KV_PAGE, count)]
 
     async def part(self, queue: Any, page: Page) -> Page:
         """For one context that lists `page`: the same, which the engine copies when written to."""

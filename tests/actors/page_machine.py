@@ -104,6 +104,34 @@ class PageTableMachine(RuleBasedStateMachine):
     def allocate(self, data: st.DataObject, kind: ResourceKind, count: int) -> None:
         self.ask_for(self.any_instance(data), kind, count)
 
+    @rule(data=st.data(), kind=KINDS, count=st.integers(0, 4))
+    def take_spare(self, data: st.DataObject, kind: ResourceKind, count: int) -> None:
+        """Contract X10: nothing that somebody waits for or comes back, and never too much."""
+        instance = self.any_instance(data)
+        pool, room = self.table.pools[kind], self.table.room
+        free, quota = len(pool.free), self.left_of_quota(instance, kind)
+        given = self.table.take_spare(instance, kind, count)
+        expected = [self.plain.add(instance, kind, PlainPage()) for _ in given]
+        assert list(given) == expected
+        left = len(pool.free)
+        assert left == free - len(given)
+        if room.first(kind) is not None or room.returned:
+            assert not given
+        elif given:
+            assert 4 * len(given) <= free
+            assert left >= pool.capacity // 4
+            assert 4 * len(given) <= quota
+        else:
+            assert not count or free < 4 or quota < 5
+        assert not self.table.answers()
+
+    def left_of_quota(self, instance: InstanceId, kind: ResourceKind) -> float:
+        """How many more pages the instance's user may ask for."""
+        if kind is not PAGE or math.isinf(self.quota):
+            return math.inf
+        user = self.plain.users[instance]
+        return self.quota - self.plain.counted(user) - self.asked(user)
+
     def ask_for(self, instance: InstanceId, kind: ResourceKind, count: int) -> None:
         token = self.number()
         held = len(self.plain.spaces[instance, kind])
@@ -121,13 +149,15 @@ class PageTableMachine(RuleBasedStateMachine):
 
     def beyond_quota(self, instance: InstanceId, kind: ResourceKind, count: int) -> bool:
         """Whether a user would have more pages than it may, with those it waits for."""
-        user = self.plain.users[instance]
-        asked = sum(
+        return count > self.left_of_quota(instance, kind)
+
+    def asked(self, user: str) -> int:
+        """How many pages the instances of a user wait for."""
+        return sum(
             question.count
             for question in self.questions.values()
             if question.kind is PAGE and self.plain.users[question.instance] == user
         )
-        return kind is PAGE and self.plain.counted(user) + asked + count > self.quota
 
     def holders(self, kind: ResourceKind) -> list[InstanceId]:
         return [instance for instance in self.plain.users if self.plain.spaces[instance, kind]]

@@ -62,6 +62,9 @@ class Bench:
     ) -> tuple[Pointer, ...]:
         return await self.service.ask(AllocatePointers(instance, kind, count))
 
+    async def take_spare(self, instance: InstanceId, count: int) -> tuple[Pointer, ...]:
+        return await self.service.ask(AllocatePointers(instance, PAGE, count, spare=True))
+
     def submit(
         self,
         instance: InstanceId,

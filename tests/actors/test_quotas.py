@@ -11,7 +11,14 @@ from trio.testing import wait_all_tasks_blocked
 from pie.actors.persistence import StateFolder
 from pie.errors import LimitExceeded
 from pie.ids import InstanceId
-from pie.messages import CountPages, EndInstance, ExportPointers, FreePointers, ReleaseExport
+from pie.messages import (
+    AllocatePointers,
+    CountPages,
+    EndInstance,
+    ExportPointers,
+    FreePointers,
+    ReleaseExport,
+)
 from pie.offload import inline
 from pie.testing import HashModel
 
@@ -111,3 +118,34 @@ async def test_the_pages_of_each_instance_are_told() -> None:
 
 async def _told(bench: Bench) -> dict[InstanceId, int]:
     return await bench.service.ask(CountPages())
+
+
+async def test_spare_pages_leave_enough_of_a_quota() -> None:
+    """Contract X10: else one instance would take what another of the user's waits to ask for."""
+    async with scheduler_bench(HashModel(pages=64), max_pages_per_user=16) as bench:
+        me, other = bench.open(0), bench.open(1)
+        given = [len(await bench.take_spare(me, 9)) for _ in range(3)]
+        await bench.allocate(other, 3)
+        given.append(len(await bench.take_spare(me, 9)))
+        await bench.allocate(other, 16 - sum(given) - 3)
+        with pytest.raises(LimitExceeded):
+            await bench.allocate(other, 1)
+
+    assert given == [4, 3, 2, 0]
+
+
+async def test_nothing_is_spare_while_somebody_waits() -> None:
+    """Contract X10, R5: not even what is too little for the first in line."""
+    async with scheduler_bench(HashModel(pages=16)) as bench:
+        one, waiting = bench.open(0), bench.open(1)
+        bench.movers[one].start()
+        pages = await bench.allocate(one, 8)
+        question = AllocatePointers(waiting, PAGE, 9)
+        bench.service.tell(question)
+        assert await bench.take_spare(one, 1) == ()
+        bench.service.tell(FreePointers(one, PAGE, pages[:1]))
+        assert len(await question.reply.wait()) == 9
+        assert await bench.take_spare(one, 1) == ()
+        bench.service.tell(FreePointers(one, PAGE, pages[1:]))
+        assert await bench.take_spare(one, 1) == pages[:1]
+        bench.movers[one].stop()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypeAlias
 
-import attrs
 import inferlet
 import pytest
 import trio
@@ -29,132 +27,16 @@ from pie.testing import (
 )
 from pie.testing.determinism import run_simulated
 
-STEP_SECONDS = 1.0
-
-
-class Stepwise(inferlet.Context):
-    """Its steps are its own, so the engine cannot chain them."""
-
-    async def step(self, sampler: inferlet.Sampler) -> int:
-        return await super().step(sampler)
-
-
-def _gpu(**model: Any) -> SimulatedGpu:
-    return SimulatedGpu(HashModel(**model), LinearTiming(STEP_SECONDS, 0.0))
-
-
-SAMPLERS = (
-    inferlet.Greedy(),
-    inferlet.Multinomial(1.5),
-    inferlet.TopP(0.9, 2.0),
-    inferlet.TopK(7, 2.0),
-    inferlet.MinP(0.05, 2.0),
-    inferlet.TopKTopP(9, 0.9, 2.0),
-)
-
-
-@attrs.frozen
-class Do:
-    """Something done to the context at hand."""
-
-    what: str
-    count: int
-    sampler: int
-    letters: str
-    pause: float
-    """Steps that the engine has time for before the next piece is asked for."""
-
-
-ACTIONS = [
-    *("generate", "generate", "generate", "stream", "leave", "leave"),
-    *("fill", "fork", "back", "rewind", "mask", "drop", "step", "distribution", "flush"),
-]
-actions = st.builds(
-    Do,
-    st.sampled_from(ACTIONS),
-    st.integers(1, 40),
-    st.integers(0, len(SAMPLERS) - 1),
-    st.text("abcdefghijklm", min_size=1, max_size=3),
-    st.sampled_from([0.0, 0.3, 2.5, 30.0]),
-)
-Log: TypeAlias = list[Any]
-
-
-@attrs.define(eq=False)
-class Player:
-    """Does it, and notes all that can be seen of it."""
-
-    kind: type[inferlet.Context]
-    log: Log = attrs.field(factory=list)
-    contexts: list[inferlet.Context] = attrs.field(factory=list)
-
-    async def play(self, program: Sequence[Do]) -> Log:
-        context = await self.kind.create(await inferlet.get_model())
-        context.fill_tokens(b"prompt")
-        self.contexts.append(context)
-        for do in program:
-            await self._one(self.contexts[-1], do)
-            for each in self.contexts:
-                self.log.append((each.tokens.copy(), each.positions.copy(), each.pending))
-                self.log.append(each.pointers)
-        for each in reversed(self.contexts):
-            self.log.append(await each.step(inferlet.Multinomial(2.0)))
-        return self.log
-
-    async def _one(self, context: inferlet.Context, do: Do) -> None:
-        length = len(context.tokens)
-        match do.what:
-            case "fill":
-                await context.fill(do.letters)
-            case "generate":
-                generation = await context.generate(**self._wanted(do))
-                self.log.append((generation.text, generation.tokens, generation.finish_reason))
-            case "stream" | "leave":
-                await self._stream(context, do)
-            case "fork":
-                child = await context.fork()
-                child.__class__ = self.kind
-                self.contexts.append(child)
-            case "back":
-                self.contexts.insert(0, self.contexts.pop())
-            case "rewind":
-                context.rewind(max(1, length - do.count))
-            case "mask":
-                context.mask_tokens(do.count, do.count + 5 * len(do.letters))
-            case "drop":
-                self.log.append(await context.drop_masked_pages())
-                if not context.tokens:
-                    context.fill_tokens(b"again")
-            case "step":
-                self.log.append(await context.step(SAMPLERS[do.sampler]))
-            case "distribution":
-                self.log.append(await context.distribution(top_k=2))
-            case "flush":
-                await context.flush()
-
-    async def _stream(self, context: inferlet.Context, do: Do) -> None:
-        pieces = 0
-        async for piece in context.stream(**self._wanted(do)):
-            self.log.append((piece, context.tokens.copy(), context.pointers))
-            pieces += 1
-            if do.pause:
-                await inferlet.sleep(do.pause * STEP_SECONDS)
-            if do.what == "leave" and pieces == do.count // 4 + 1:
-                break
-
-    def _wanted(self, do: Do) -> dict[str, Any]:
-        stop = inferlet.stop_tokens(list(do.letters.encode()))
-        if do.count % 3 == 0:
-            stop |= inferlet.stop_text(do.letters[::-1])
-        return {"max_tokens": do.count, "sampler": SAMPLERS[do.sampler], "stop": stop}
+from .players import STEP_SECONDS, Do, Log, Player, Stepwise, actions, begun, gpu_of
 
 
 def _played(kind: type[inferlet.Context], program: Sequence[Do]) -> Log:
     async def main(_: list[str]) -> str:
-        return json.dumps(await Player(kind).play(program))
+        context = await begun(kind, await inferlet.get_model())
+        return json.dumps(await Player([context]).play(program))
 
     async def run() -> str:
-        async with simulated_engine(_gpu()) as engine:
+        async with simulated_engine(gpu_of()) as engine:
             outcome = await run_native(engine, main)
             assert outcome.event.code is EventCode.COMPLETED, outcome.event
             (stats,) = (await engine.stats()).values()
@@ -202,7 +84,7 @@ async def test_a_reader_takes_its_time_while_the_next_step_runs() -> None:
             await inferlet.sleep(0.9 * STEP_SECONDS)
         return text
 
-    gpu = _gpu()
+    gpu = gpu_of()
     async with simulated_engine(gpu) as engine:
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
@@ -221,7 +103,7 @@ async def test_a_guest_that_returns_leaves_nothing_running() -> None:
             return piece
         raise AssertionError("nothing came")
 
-    gpu = _gpu()
+    gpu = gpu_of()
     async with simulated_engine(gpu) as engine:
         outcome = await run_native(engine, main)
         assert outcome.event.code is EventCode.COMPLETED
@@ -235,7 +117,7 @@ async def test_a_terminated_guest_decodes_no_further() -> None:
     async def main(_: list[str]) -> str:
         return (await (await _context(b"1")).generate(max_tokens=500, ignore_eos=True)).text
 
-    gpu = _gpu()
+    gpu = gpu_of()
     async with simulated_engine(gpu) as engine:
         launched = await engine.launch(NativeProgram(main))
         await trio.sleep(5.5 * STEP_SECONDS)
@@ -265,7 +147,7 @@ async def test_pages_move_between_two_steps_of_a_decoding_and_come_back() -> Non
         )
         return str(generation.tokens)
 
-    gpu = _gpu(pages=5)
+    gpu = gpu_of(pages=5)
     async with simulated_engine(gpu) as engine:
         alone = await run_native(engine, young, seed=3)
         first = await engine.launch(NativeProgram(old))
@@ -279,15 +161,15 @@ async def test_pages_move_between_two_steps_of_a_decoding_and_come_back() -> Non
     assert crowded.text == alone.text
 
 
-async def test_no_page_is_asked_for_before_a_single_step_would_ask() -> None:
-    """So limits mean what they meant: the last token of the last page is drawn, the next traps."""
+async def test_a_limit_of_pages_is_met_where_single_steps_meet_it() -> None:
+    """The last token of the last page is drawn, the next traps."""
 
     async def main(args: list[str]) -> str:
         context = await _context(b"123")
         return (await context.generate(max_tokens=int(args[0]), ignore_eos=True)).text
 
     config = EngineConfig(limits=Limits(max_pages=2))
-    async with simulated_engine(_gpu(), config=config) as engine:
+    async with simulated_engine(gpu_of(), config=config) as engine:
         fits = await run_native(engine, main, ["30"])
         more = await run_native(engine, main, ["31"])
     assert fits.event.code is EventCode.COMPLETED
@@ -330,7 +212,7 @@ async def test_what_ran_ahead_for_a_longer_stream_is_none_of_a_shorter_one() -> 
         again = await context.generate(sampler=inferlet.Multinomial(2.0), max_tokens=3)
         return f"{again.tokens} {await context.step(inferlet.Multinomial(2.0))}"
 
-    async with simulated_engine(_gpu()) as engine:
+    async with simulated_engine(gpu_of()) as engine:
         ahead = await run_native(engine, main, ["ahead"], seed=8)
         steps = await run_native(engine, main, seed=8)
     assert ahead.text == steps.text

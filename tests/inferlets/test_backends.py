@@ -44,8 +44,10 @@ async def test_natively(case: str) -> None:
 
 @pytest.mark.slow
 async def test_a_component_gets_what_it_gets_step_by_step_whoever_ran_ahead() -> None:
-    """Contract X10, S3: also when it leaves a stream and draws again in one go."""
-    gpu = SimulatedGpu(HashModel(), LinearTiming(0.25, 0.0))
+    """Contract X10, S3: also when it leaves a stream and draws again in one go, on as many pages
+    as single steps need.
+    """
+    gpu = SimulatedGpu(HashModel(pages=24), LinearTiming(0.25, 0.0))
     async with component_of(PROBE) as program, simulated_engine(gpu) as engine:
         texts = [
             (await outcome_of(await engine.launch(program, [case], seed=3))).text

@@ -183,6 +183,10 @@ class ScriptedHost:
         self.shared += zip(pointers, new, strict=True)
         return new
 
+    def _try_allocate(self, queue: Handle, kind: int, count: int) -> list[int]:
+        assert (queue in self.live, kind, count > 0) == (True, 0, True)
+        return []  # nothing is spare
+
     def _deallocate_resources(self, queue: Handle, kind: int, pointers: list[int]) -> None:
         assert (queue in self.live, kind) == (True, 0)
         assert self.pages.issuperset(pointers), "a page is freed twice"

@@ -78,6 +78,23 @@ async def _submit(queue: Any, pages: list[int], tokens: list[int], length: int) 
     return await host.execute(work)
 
 
+def test_what_was_spare_is_given_again(tmp_path: Path) -> None:
+    async def main(_: list[str]) -> None:
+        queue = await _queue()
+        given = [await host.try_allocate(queue, PAGE, count) for count in (9, 9, 9)]
+        pages = [page for some in given for page in some]
+        await host.ready(await host.pass_pollable(await _submit(queue, pages, [65] * 64, 64)))
+
+    async def job(engine: Engine) -> None:
+        assert (await run_native(engine, main)).event.code is EventCode.COMPLETED
+
+    record = _recorded(tmp_path / "t.json", job, SimulatedGpu(HashModel(pages=8)))
+
+    given = [request.args["got"] for request in record.requests[:3]]
+    assert given == [[0, 2], [2, 1], [3, 1]]
+    _assert_repeats(record)
+
+
 def test_embeddings_are_stored_and_read_again(tmp_path: Path) -> None:
     async def main(_: list[str]) -> None:
         queue = await _queue()

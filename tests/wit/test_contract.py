@@ -47,7 +47,7 @@ MEMBERS = {
     "inferlet:image/image": "embed-image calculate-embed-size",
     "pie:ext/ext": """
         [method]embedding-result.pollable [method]embedding-result.get
-        try-import try-export share-pages read-embeddings tokenize-plain decode
+        try-import try-export try-allocate share-pages read-embeddings tokenize-plain decode
         [method]decoding.pollable [method]decoding.ended [method]decoding.get
         [method]decoding.cancel""",
 }

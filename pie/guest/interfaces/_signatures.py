@@ -363,6 +363,10 @@ SIGNATURES: Final[Mapping[str, Mapping[str, Signature]]] = MappingProxyType(
                 "share-pages": Signature(
                     (("queue", "borrow<queue>"), ("ptrs", "list<pointer>")), "list<pointer>"
                 ),
+                "try-allocate": Signature(
+                    (("queue", "borrow<queue>"), ("resource-type", "u32"), ("count", "u32")),
+                    "list<pointer>",
+                ),
                 "read-embeddings": Signature(
                     (("queue", "borrow<queue>"), ("emb-ptrs", "list<pointer>")), "embedding-result"
                 ),

@@ -274,15 +274,21 @@ def allocate_resources(
     kind = kind_of(queue, resource_type, "allocate-resources")
     if count == 0:
         return []
-    held = instance.holdings(queue.service, kind)
     if kind is ResourceKind.KV_PAGE:
+        held = instance.holdings(queue.service, kind)
         check_pages(instance, len(held), count, "allocate-resources")
+    return allocation(instance, queue, AllocatePointers(instance.id, kind, count))
+
+
+def allocation(instance: Instance, queue: Queue, question: AllocatePointers) -> Wait:
+    """Ask, suspend the guest, and note that it holds what it is given."""
+    held = instance.holdings(queue.service, question.kind)
 
     def hold(pointers: tuple[Pointer, ...]) -> list[Pointer]:
         held.update(pointers)
         return list(pointers)
 
-    return wait_for(ask_scheduler(queue, AllocatePointers(instance.id, kind, count)), hold)
+    return wait_for(ask_scheduler(queue, question), hold)
 
 
 @common.function("deallocate-resources")

@@ -13,10 +13,11 @@ from pie.guest.host import HostInterface, Wait
 from pie.guest.instance import Instance
 from pie.ids import Pointer, ResourceKind
 from pie.mailbox import Reply
-from pie.messages import ImportPointers, RunCommand, SharePages
+from pie.messages import AllocatePointers, ImportPointers, RunCommand, SharePages
 
 from .common import (
     Queue,
+    allocation,
     ask_scheduler,
     check_count,
     check_held,
@@ -67,6 +68,14 @@ def share_pages(instance: Instance, queue: Queue, ptrs: list[Pointer]) -> Wait:
     check_pages(instance, len(queue.pages), len(ptrs), "share-pages")
     hold = holder(instance, queue, ResourceKind.KV_PAGE, "share-pages")
     return wait_for(ask_scheduler(queue, SharePages(instance.id, tuple(ptrs))), hold)
+
+
+@ext.function("try-allocate", suspends=True)
+def try_allocate(instance: Instance, queue: Queue, resource_type: int, count: int) -> Wait:
+    kind, limit = kind_of(queue, resource_type, "try-allocate"), instance.limits.max_pages
+    if kind is ResourceKind.KV_PAGE and limit is not None:
+        count = max(0, min(count, limit - len(queue.pages)))
+    return allocation(instance, queue, AllocatePointers(instance.id, kind, count, spare=True))
 
 
 @ext.function("read-embeddings")

@@ -77,7 +77,7 @@ def message_of(request: Request, pointers: Pointers) -> Any:
         case "command":
             return _command(request, pointers)
         case "allocate":
-            return AllocatePointers(instance, ResourceKind(args["kind"]), args["count"])
+            return _allocation(instance, args)
         case "free":
             kind = ResourceKind(args["kind"])
             return FreePointers(instance, kind, _now(request, pointers, kind, _given(args)))
@@ -97,6 +97,14 @@ def message_of(request: Request, pointers: Pointers) -> Any:
         case "end":
             return EndInstance(instance, drain=args["drain"])
     raise Unplayable(f"request {request.op} is a {request.name!r}, which is not known")
+
+
+def _allocation(instance: InstanceId, args: dict[str, Any]) -> AllocatePointers:
+    """What was spare then is asked for until it is there."""
+    kind, count = ResourceKind(args["kind"]), args["count"]
+    if args.get("spare"):
+        count = len(from_ranges(args.get("got", ())))
+    return AllocatePointers(instance, kind, count, spare=not count)
 
 
 def _given(args: dict[str, Any]) -> list[int]:

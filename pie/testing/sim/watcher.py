@@ -231,8 +231,8 @@ def _words(message: SchedulerMessage) -> str:
     """A message in words that are the same in every process."""
     name = type(message).__name__
     match message:
-        case AllocatePointers(instance, kind, count):
-            return f"{name} {instance} {kind.name} {count}"
+        case AllocatePointers(instance, kind, count, spare):
+            return f"{name} {instance} {kind.name} {count}{' spare' if spare else ''}"
         case FreePointers(instance, kind, pointers):
             return f"{name} {instance} {kind.name} {list(pointers)}"
         case SharePages(instance, pointers):

@@ -78,13 +78,22 @@ async def generates(kind: type[inferlet.Context]) -> str:
     other = await kind.create(context.model)
     await other.fill("another")
     stop = inferlet.stop_text("a", "b") | inferlet.stop_tokens(b"xy", b"c")
-    both = await inferlet.gather(
-        context.generate(sampler=sampler, max_tokens=40),
-        other.generate(sampler=sampler, stop=stop),
+    *both, long = await inferlet.gather(
+        context.generate(sampler=sampler, max_tokens=100),
+        other.generate(sampler=sampler, max_tokens=60, stop=stop),
+        reads(await kind.create(context.model)),
     )
     seen += [(each.text, each.tokens, each.finish_reason) for each in both]
-    seen += [await each.step(sampler) for each in (context, other)]
+    seen += [await each.step(sampler) for each in (context, other, long)]
     return str(seen)
+
+
+async def reads(context: inferlet.Context) -> inferlet.Context:
+    """Wants many pages at once, while others draw."""
+    await inferlet.sleep(3.1)
+    await context.fill("x" * 159)
+    await context.flush()
+    return context
 
 
 async def ahead() -> str:

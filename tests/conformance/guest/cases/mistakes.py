@@ -34,6 +34,12 @@ async def trying_to_import_an_unknown_type_traps(guest: Guest) -> Any:
     await guest.do("try-import", await guest.queue(), 3, "x")
 
 
+@case(traps=RESOURCE_TYPE_3.format("try-allocate"))
+async def trying_to_allocate_an_unknown_type_traps(guest: Guest) -> Any:
+    """Contract G1, X10."""
+    await guest.do("try-allocate", await guest.queue(), 3, 1)
+
+
 @case(traps="try-export: pointer 1 is not held by this instance (R1)")
 async def trying_to_export_an_unknown_pointer_traps(guest: Guest) -> Any:
     """Contract R1, X10."""

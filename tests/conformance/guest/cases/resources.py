@@ -17,6 +17,24 @@ async def pointers_begin_at_zero_for_each_type_and_model(guest: Guest) -> Any:
     return [list(await guest.do("allocate-resources", *each)) for each in wanted]
 
 
+@case(model={"pages": 16, "embedding_slots": 4}, returns=[[0, 1], [2, 3, 4], [11], [], [0]])
+async def spare_pages_are_what_nobody_will_miss(guest: Guest) -> Any:
+    """Contract X10, R1: a quarter of what is free, and nothing of the last quarter of all."""
+    queue = await guest.queue()
+    seen = [list(await guest.do("try-allocate", queue, PAGE, count)) for count in (2, 9)]
+    await guest.do("allocate-resources", queue, PAGE, 6)
+    seen += [list(await guest.do("try-allocate", queue, PAGE, 9)) for _ in range(2)]
+    return [*seen, list(await guest.do("try-allocate", queue, SLOT, 9))]
+
+
+@case(limits={"max_pages": 3}, returns=[[], [1, 2], []])
+async def spare_pages_keep_to_the_limit(guest: Guest) -> Any:
+    """Contract X10: where `allocate-resources` would trap."""
+    queue = await guest.queue()
+    await guest.do("allocate-resources", queue, PAGE, 1)
+    return [list(await guest.do("try-allocate", queue, PAGE, count)) for count in (0, 9, 9)]
+
+
 @case(returns=[[1, 3], [4]])
 async def pointers_freed_are_given_again_the_smallest_first(guest: Guest) -> Any:
     """Contract R1."""
