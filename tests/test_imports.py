@@ -19,7 +19,7 @@ LAYERS = [
     "engine trace guarded",
     "guest actors model",
     "kernels",
-    "messages philox",
+    "messages multistep philox",
     "config activity batch offload outbox",
     "mailbox",
     "signals",
