@@ -193,8 +193,8 @@ class Ledger:
             if work.token is asked:
                 assert isinstance(work, PendingDecoding)
                 work.taken = message.taken
-                if work.running or work.after or work.along:
-                    sometimes("a decoding is cancelled that is in a step or waits for others")
+                if work.running or work.after or work.along or work.copies:
+                    sometimes("a decoding is cancelled that has to run or wait first")
                 else:
                     self.finish(work)  # else in its turn: what is behind it must not overtake
                 return

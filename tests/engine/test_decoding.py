@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import inferlet
 import pytest
@@ -217,3 +219,39 @@ async def test_what_ran_ahead_for_a_longer_stream_is_none_of_a_shorter_one() -> 
         steps = await run_native(engine, main, seed=8)
     assert ahead.text == steps.text
     assert ahead.text.count(",") == 2
+
+
+async def test_a_decoding_that_is_cancelled_before_it_ran_leaves_a_shared_page_as_it_was() -> None:
+    """Contract R3, R8: it has replaced the page by a copy, which is made all the same."""
+
+    async def main(_: list[str]) -> str:
+        queue = await host.create_queue((await inferlet.get_model()).handle)
+        pages = await host.allocate(queue, host.KV_PAGE, 1)
+
+        async def built(tokens: bytes, pages: list[int], length: int) -> Any:
+            made = await host.create_pass(queue)
+            await host.input_tokens(made, list(tokens), list(range(length - len(tokens), length)))
+            await host.kv_cache(made, pages, length)
+            await host.output_distributions(made, [len(tokens) - 1], 1.0, 5)
+            return made
+
+        async def seen(made: Any) -> Any:
+            result = await host.execute(made)
+            await host.ready(await host.pass_pollable(result))
+            return await host.get_distributions(result)
+
+        await seen(await built(b"abcde", pages, 5))
+        copied = await host.share_pages(queue, pages)
+        begun = await host.create_pass(queue)
+        await host.input_tokens(begun, [ord("x")], [5])
+        await host.kv_cache(begun, copied, 6)
+        await host.output_tokens(begun, [0], 0.0)
+        await host.decoding_cancel(await host.decode(begun, 3, [], []))
+        return str([await seen(await built(b"f", each, 6)) for each in (copied, pages)])
+
+    async with simulated_engine(gpu_of()) as engine:
+        outcome = await run_native(engine, main)
+        assert outcome.event.code is EventCode.COMPLETED, outcome.event
+        assert await _all_given_back(engine)
+    copied, first = ast.literal_eval(outcome.text)
+    assert copied == first
