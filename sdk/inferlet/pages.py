@@ -37,9 +37,7 @@ class PagePool:
         Nothing is held meanwhile that is not needed: whoever waits in a component keeps all of it
         from going on. Decodings give way, those that somebody waits for only in a shortage.
         """
-        for ahead in [each for each in self.lent if not each.wanted]:
-            await ahead.give_way()
-        await self.settle(queue)
+        await self._make_way(queue)
         pointers: list[int] = []
         if self.lent:
             pointers = list(await host.try_allocate(queue, host.KV_PAGE, count))
@@ -58,8 +56,14 @@ class PagePool:
         await self.settle(queue)
         return [Page(pointer) for pointer in await host.try_allocate(queue, host.KV_PAGE, count)]
 
+    async def _make_way(self, queue: Any) -> None:
+        for ahead in [each for each in self.lent if not each.wanted]:
+            await ahead.give_way()
+        await self.settle(queue)
+
     async def part(self, queue: Any, page: Page) -> Page:
         """For one context that lists `page`: the same, which the engine copies when written to."""
+        await self._make_way(queue)
         (pointer,) = await host.share_pages(queue, [page.pointer])
         self.release([page])
         return Page(pointer)
