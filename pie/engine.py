@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import attrs
 import trio
@@ -52,7 +52,9 @@ from .messages import (
     SupervisorMessage,
     Terminate,
 )
+from .multistep import Bell, MultiStep, MultiStepRunner
 from .offload import Offload, in_thread
+from .signals import Signal
 
 T = TypeVar("T")
 
@@ -73,10 +75,28 @@ class ThreadedModel:
     async def run(self, batch: Batch) -> BatchResult:
         return await self.apply(self.runner.run, batch)
 
+    async def run_steps(self, steps: MultiStep) -> None:
+        runner = cast(MultiStepRunner, self.runner)
+        bell, listening = Bell(), trio.CancelScope()
+        trio.lowlevel.spawn_system_task(_listen, bell, steps.progress, listening)
+        try:
+            await self.apply(runner.run_steps, steps, bell)
+        finally:
+            listening.cancel()
+
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
         return await trio.to_thread.run_sync(
             method, *arguments, limiter=self._thread, abandon_on_cancel=True
         )
+
+
+async def _listen(bell: Bell, progress: Signal, scope: trio.CancelScope) -> None:
+    """Set `progress` whenever `bell` rings, until `scope` is cancelled."""
+    with scope:
+        while True:
+            await trio.lowlevel.wait_readable(bell.descriptor)
+            bell.silence()
+            progress.set()
 
 
 class HostModel(Protocol):

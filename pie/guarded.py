@@ -14,6 +14,7 @@ import trio
 from .actors.executor import Device
 from .batch import Batch, BatchResult, ModelRunner
 from .errors import DeviceStalled, PassFailed, PieError
+from .multistep import MultiStep
 from .signals import Signal, wait_any
 
 T = TypeVar("T")
@@ -78,6 +79,17 @@ class GuardedDevice:
         if self.on_step is not None:
             self.on_step(batch, trio.current_time() - began)
         return result
+
+    async def run_steps(self, steps: MultiStep) -> None:
+        await self._turn("a step")
+        began = trio.current_time()
+        try:
+            await self._call("a step", partial(self.device.run_steps, steps), is_step=True)
+        finally:
+            if self.on_step is not None and steps.done:
+                seconds = (trio.current_time() - began) / steps.done
+                for _ in range(steps.done):
+                    self.on_step(steps.batch, seconds)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
         what = getattr(method, "__name__", "a call")

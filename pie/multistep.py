@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import Batch, Floats, Ints, ModelRunner
+from .batch import Batch, BatchResult, Floats, Ints, ModelRunner
 from .signals import Signal
 
-DONE, HALT, ANNOUNCE = 0, 8, 16
+DONE, OVER, HALT, ANNOUNCE = 0, 8, 16, 24
 """Places of the words in `MultiStep.state`, a cache line each."""
 
 
@@ -48,14 +48,15 @@ class MultiStep:
     finite: NDArray[np.bool_] = attrs.field(init=False)
     """[steps, passes] False where the logits were not finite: the token means nothing."""
     state: NDArray[np.int64] = attrs.field(init=False, repr=False)
-    """Shared with the device: at DONE how many steps are done, at HALT and ANNOUNCE 1 or 0."""
+    """Shared with the device. At DONE how many steps are done; at the others 1 or 0. At OVER, which
+    the device writes before DONE, whether no step follows the last of these."""
     progress: Signal = attrs.field(factory=Signal, init=False, repr=False)
     """Set by the device, on the loop, after each step while `announce` holds."""
 
     def __attrs_post_init__(self) -> None:
         self.tokens = np.zeros(self.uniform.shape, np.int32)
         self.finite = np.zeros(self.uniform.shape, np.bool_)
-        self.state = np.zeros(3 * 8, np.int64)
+        self.state = np.zeros(4 * 8, np.int64)
 
     @property
     def steps(self) -> int:
@@ -66,6 +67,12 @@ class MultiStep:
     def done(self) -> int:
         """How many are done."""
         return int(self.state[DONE])
+
+    @property
+    def followed(self) -> int:
+        """How many of those that are done have been followed by another."""
+        done = self.done  # first: what is read then belongs to this step or to a later one
+        return max(0, done - int(self.state[OVER]))
 
     def halt(self) -> None:
         """Let the step that runs be the last."""
@@ -100,20 +107,32 @@ class MultiStep:
             copy_targets=first.copy_targets[:0],
         )
 
-    def finish(self, tokens: Ints, finite: Sequence[bool] | NDArray[np.bool_]) -> bool:
+    def finish(self, tokens: Ints, finite: NDArray[np.bool_]) -> bool:
         """Note what the next step drew: True if another follows. For devices written in Python."""
         step = self.done
         self.tokens[step], self.finite[step] = tokens, finite
+        over = step + 1 == self.steps or self.halted or not self.finite[step].all()
+        self.state[OVER] = over or self._stopped(step)
         self.state[DONE] = step + 1
-        if step + 1 == self.steps or self.halted or not self.finite[step].all():
-            return False
-        starts = self.stop_starts.tolist()
-        return not any(
+        return not self.state[OVER]
+
+    def _stopped(self, step: int) -> bool:
+        """Whether a row drew one of its stop tokens."""
+        ends = self.stop_starts.tolist()
+        return any(
             token in self.stops[start:end]
-            for token, start, end in zip(
-                self.tokens[step].tolist(), starts[:-1], starts[1:], strict=True
-            )
+            for token, start, end in zip(self.tokens[step], ends[:-1], ends[1:], strict=True)
         )
+
+
+async def step_by_step(run: Callable[[Batch], Awaitable[BatchResult]], steps: MultiStep) -> None:
+    """Make `steps` with a device that knows single ones, on the loop."""
+    follows = True
+    while follows:
+        result = await run(steps.batch_of(steps.done))
+        follows = steps.finish(result.tokens, result.sampled_finite)
+        if steps.announced:
+            steps.progress.set()
 
 
 class Bell:

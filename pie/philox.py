@@ -37,13 +37,13 @@ def philox4x32(counters: Words, keys: Words) -> Words:
     return np.stack([c0, c1, c2, c3], axis=1)
 
 
-def uniforms(draws: Sequence[tuple[int, int, int, int]]) -> Floats:
+def uniforms(draws: Sequence[tuple[int, int, int, int]] | NDArray[np.uint64]) -> Floats:
     """The uniform in [0, 1) of each (instance seed, queue, pass number in it, output slot).
 
     Key: the 64-bit seed, low word first. Counter: (queue, pass, slot, 0). The top 24 bits of the
     first word, so that the value is exact in float32 and never rounds up to 1.
     """
-    if not draws:
+    if not len(draws):
         return np.zeros(0, dtype=np.float32)
     seeds, *counter = np.array(draws, dtype=np.uint64).T
     keys = np.stack([seeds & _MASK, seeds >> _SHIFT], axis=1)

@@ -10,6 +10,7 @@ import numpy as np
 import trio
 
 from pie.batch import Batch, BatchResult, Ints
+from pie.multistep import MultiStep, step_by_step
 from pie.testing import HashModel
 
 from .machine import Usage
@@ -86,6 +87,9 @@ class InstantDevice:
             tokens=97 + positions % LETTERS,
             sampled_finite=np.ones(len(positions), dtype=np.bool_),
         )
+
+    async def run_steps(self, steps: MultiStep) -> None:
+        await step_by_step(self.run, steps)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
         return method(*arguments)

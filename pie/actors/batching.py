@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import trio
 
 from pie.activity import Activity
-from pie.batch import ModelInfo
+from pie.batch import Batch, BatchResult, ModelInfo
 from pie.config import Scheduling
 from pie.errors import DeviceStalled, PassFailed, PieError
 from pie.ids import InstanceId
@@ -36,6 +36,7 @@ from pie.messages import (
     ReleaseExport,
     RunBatch,
     RunCommand,
+    RunSteps,
     SchedulerMessage,
     SharePages,
     SubmitDecoding,
@@ -43,6 +44,7 @@ from pie.messages import (
     Synchronize,
     TokenFeed,
 )
+from pie.multistep import MultiStep
 from pie.probes import sometimes
 from pie.signals import Signal, wait_any
 
@@ -55,6 +57,7 @@ from .exports import UnknownExport
 from .gathering import Gathering
 from .ledger import Ledger
 from .moves import Moves
+from .multistep import announcing, decodings_of, steps_of
 from .observer import Observer
 from .packing import Packer
 from .pages import PageTable
@@ -128,6 +131,9 @@ class Scheduler:
         self._settled = Signal()
         self._slice = SettleSlice()
         self._counters = Counters()
+        self._multi_steps = info.multi_steps
+        self._began = 0.0
+        """When the step that runs began."""
         self._readers: list[TokenFeed] = []
         """Feeds with new tokens that nobody has been told of yet."""
         self._persistence: Persistence | None = None
@@ -323,32 +329,111 @@ class Scheduler:
         await self._gathering.wait()
 
     async def _run_step(self, step: list[Chunk]) -> None:
-        packer = Packer(self._table)
+        packer = Packer(self._table, self._steps_of(step) - 1)
         for chunk in step:
             packer.add(chunk)
             chunk.work.running = True
         batch = packer.batch()
-        began = trio.current_time()
+        self._began = trio.current_time()
         if self._observer is not None:
             self._observer.began(step, batch)
         lost: PieError | None = None
         try:
-            reply = await post(self._executor, RunBatch(batch))
-            if self._readers:
-                # The executor starts the step before anybody sees to what the last one gave.
-                await trio.lowlevel.checkpoint()
-                self._nudge_readers()
-            packer.unpack(await reply.wait())
+            if packer.ahead:
+                result = await self._run_steps(step, packer, packer.steps(batch))
+            else:
+                reply = await post(self._executor, RunBatch(batch))
+                await self._after_start()
+                result = await reply.wait()
+            packer.unpack(result)
         except PassFailed as error:
             lost = error
-        seconds = trio.current_time() - began
+        self._count(step, batch, 1)
         if self._observer is not None:
             self._observer.ended(step, lost)
-        self._gathering.ended(step, batch.rows, int(batch.lengths.sum()), seconds)
-        self._counters.count(step, len(batch.sampled_rows) + len(batch.ranked_rows), seconds)
         if lost is not None and await self._repeat_apart(step, packer, lost):
             return
         await self._settle(step, lost)
+
+    async def _after_start(self) -> None:
+        """The executor starts a step before anybody sees to what the last one gave."""
+        if self._readers:
+            await trio.lowlevel.checkpoint()
+            self._nudge_readers()
+
+    def _count(self, step: list[Chunk], batch: Batch, times: int) -> None:
+        """As many steps like `batch` are over since the last one was counted."""
+        now = trio.current_time()
+        seconds, self._began = (now - self._began) / times, now
+        self._gathering.ended(step, batch.rows, int(batch.lengths.sum()), seconds)
+        outputs = len(batch.sampled_rows) + len(batch.ranked_rows)
+        self._counters.count(step, outputs, seconds, times)
+
+    # -------------------------------------------------- several steps in one call
+
+    def _steps_of(self, step: list[Chunk]) -> int:
+        """How many steps the device may make of this one: more only if nobody else wants any."""
+        if self._multi_steps == 1 or self._wanted(len(step)):
+            return 1
+        slots = sum(chunk.slots for chunk in step)
+        rows = sum(chunk.count for chunk in step)
+        seconds = self._step_time.seconds(len(step), rows, slots)
+        return steps_of(step, self._multi_steps, seconds)
+
+    def _wanted(self, running: int) -> bool:
+        """Whether anybody waits for the end of a step with so many passes."""
+        planner = self._planner
+        others = planner.supply()[0] > running or planner.next_command() is not None
+        return others or self._moves.due() or bool(self._table.book.errands)
+
+    async def _run_steps(self, step: list[Chunk], packer: Packer, steps: MultiStep) -> BatchResult:
+        """Let the device go on by itself; settle each step that another has followed. The last
+        one's result.
+        """
+        reply = await post(self._executor, RunSteps(steps))
+        if self._observer is not None:
+            steps.announce()
+        await self._after_start()
+        works = decodings_of(step)
+        settled = 0  # of its steps, those that others have followed
+        with announcing(steps, works):
+            while True:
+                await wait_any((reply, steps.progress, self._changed))
+                steps.progress.clear()
+                self._changed.clear()
+                over, followed = reply.ready(), steps.followed
+                if followed > settled:
+                    packer.began_for_good()
+                    self._follow(step, steps, settled, followed)
+                    settled = followed
+                if over:
+                    break
+                if self._wanted(len(step)) or not all(work.wanted for work in works):
+                    sometimes("a device that goes on by itself is halted")
+                    steps.halt()
+                self._nudge_readers()
+        reply.take()
+        return BatchResult(tokens=steps.tokens[settled], sampled_finite=steps.finite[settled])
+
+    def _follow(self, step: list[Chunk], steps: MultiStep, first: int, end: int) -> None:
+        """Steps `first` to `end` have each been followed by another: their passes go on."""
+        observer = self._observer
+        if observer is None:
+            self._count(step, steps.batch, end - first)
+            self._go_on(step, steps, first, end)
+            return
+        for done in range(first, end):
+            self._count(step, steps.batch, 1)
+            observer.ended(step, None)
+            self._go_on(step, steps, done, done + 1)
+            observer.followed(step, steps.batch_of(done + 1))
+
+    def _go_on(self, step: list[Chunk], steps: MultiStep, first: int, end: int) -> None:
+        """The passes of `step` have drawn their tokens of these steps, and go on."""
+        drawn = steps.tokens[first:end].T.tolist()
+        for work, tokens in zip(decodings_of(step), drawn, strict=True):
+            if work.wanted and not self._draw(work, tokens):
+                raise AssertionError(f"a pass that is over has been followed: {work}")
 
     async def _repeat_apart(self, step: list[Chunk], packer: Packer, lost: PieError) -> bool:
         """After a lost step, run what each instance had in it once more, without the others (F7).
@@ -374,10 +459,12 @@ class Scheduler:
 
     def _goes_on(self, work: PendingPass) -> bool:
         """Whether a pass that has run has another behind it, which is then ready."""
-        if not isinstance(work, PendingDecoding):
-            return False
+        return isinstance(work, PendingDecoding) and self._draw(work, work.results)
+
+    def _draw(self, work: PendingDecoding, tokens: list[int]) -> bool:
+        """As many passes of a decoding have drawn `tokens`: whether another one follows."""
         now = trio.current_time()
-        if not self._ledger.goes_on(work, now):
+        if not self._ledger.goes_on(work, tokens, now):
             return False
         self._gathering.followed(now)
         if self._observer is not None:

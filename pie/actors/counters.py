@@ -22,16 +22,16 @@ class Counters:
     decode_rows: int = 0
     busy_seconds: float = 0.0
 
-    def count(self, step: list[Chunk], sampled: int, seconds: float) -> None:
-        """A step with so many outputs took so long."""
+    def count(self, step: list[Chunk], sampled: int, seconds: float, times: int = 1) -> None:
+        """As many steps with so many outputs took so long, each."""
         rows = sum(chunk.count for chunk in step)
-        self.batches += 1
-        self.rows += rows
-        self.sampled += sampled
-        self.busy_seconds += seconds
+        self.batches += times
+        self.rows += times * rows
+        self.sampled += times * sampled
+        self.busy_seconds += times * seconds
         if rows == len(step):
-            self.decode_batches += 1
-            self.decode_rows += rows
+            self.decode_batches += times
+            self.decode_rows += times * rows
 
     def snapshot(self, ledger: Ledger, moved_out: int) -> ServiceStats:
         """These, and what can be counted now."""

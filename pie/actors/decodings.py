@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from pie.errors import PassFailed
@@ -52,31 +54,44 @@ class PendingDecoding(PendingPass):
             sometimes("a pass fails that does not count")
             self.error = None
 
-    def draw(self, token: int) -> bool:
-        """Its pass has drawn `token`. True if a pass follows: whoever reads is to be nudged."""
+    @property
+    def left(self) -> int:
+        """Tokens that it may still draw."""
+        return self.token.steps - self.drawn
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the tokens that it draws count: it has not been cancelled, and has not failed."""
+        return self.taken is None and self.error is None
+
+    def draw(self, tokens: Sequence[int]) -> bool:
+        """As many passes of it have drawn `tokens`, a stop token at most at the end. True if a pass
+        follows: whoever reads is to be nudged.
+        """
         if self.taken is not None:
             return False
-        self.drawn += 1
-        asked = self.token
-        asked.feed.tokens.append(token)
-        return not (self.drawn == asked.steps or token in asked.stops)
+        self.drawn += len(tokens)
+        self.token.feed.tokens.extend(tokens)
+        return not (self.left == 0 or tokens[-1] in self.token.stops)
 
-    def proceed(self, token: int, sequence: int, now: float) -> None:
-        """Become the pass after the one that drew `token`: submitted now, to those who compare."""
+    def proceed(self, token: int, passes: int, sequence: int, now: float) -> None:
+        """Become the pass behind as many `passes`, the last of which drew `token`: submitted now,
+        to those who compare.
+        """
         work = self.work
         self.work = ForwardPass(
             inputs=(token,),
-            positions=(work.positions[-1] + 1,),
+            positions=(work.positions[-1] + passes,),
             pages=work.pages,
-            length=work.length + 1,
-            masks=_next_mask(work.masks),
+            length=work.length + passes,
+            masks=_next_mask(work.masks, passes),
             outputs=self._outputs(),
             adapter=work.adapter,
             noise_seed=work.noise_seed,
         )
         self.inputs = self.remaining = 1
         self.results = [None]
-        self.number += 1
+        self.number += passes
         self.sequence = sequence
         self.submitted_at = now
 
@@ -88,11 +103,13 @@ class PendingDecoding(PendingPass):
         return self._follow
 
 
-def _next_mask(masks: tuple[tuple[int, ...], ...] | None) -> tuple[tuple[int, ...], ...] | None:
-    """The last row, and the new slot attended."""
+def _next_mask(
+    masks: tuple[tuple[int, ...], ...] | None, slots: int
+) -> tuple[tuple[int, ...], ...] | None:
+    """The last row, and the new slots attended."""
     if masks is None or not masks[-1]:
         return None
     row = masks[-1]
     if len(row) % 2:  # runs alternate, and the first attends: so does the last
-        return ((*row[:-1], row[-1] + 1),)
-    return ((*row, 1),)
+        return ((*row[:-1], row[-1] + slots),)
+    return ((*row, slots),)

@@ -11,7 +11,16 @@ import trio
 from pie.batch import Batch, BatchResult, ModelRunner
 from pie.errors import DeviceStalled, PassFailed
 from pie.mailbox import Ask, answering, ask, draining
-from pie.messages import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatch, WritePages
+from pie.messages import (
+    Adapt,
+    ExecutorMessage,
+    ReadEmbeddings,
+    ReadPages,
+    RunBatch,
+    RunSteps,
+    WritePages,
+)
+from pie.multistep import MultiStep
 
 T = TypeVar("T")
 
@@ -28,6 +37,10 @@ class Device(Protocol):
 
     async def run(self, batch: Batch) -> BatchResult:
         """One step; raises PassFailed when the batch is lost."""
+        ...
+
+    async def run_steps(self, steps: MultiStep) -> None:
+        """Several, of a runner that makes them; raises PassFailed when the last one is lost."""
         ...
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
@@ -53,6 +66,9 @@ class Executor:
         match message:
             case RunBatch(batch):
                 message.reply.answer(await self._device.run(batch))
+            case RunSteps(steps):
+                await self._device.run_steps(steps)
+                message.reply.answer(None)
             case ReadPages(pages):
                 message.reply.answer(await apply(runner.read_pages, pages))
             case WritePages(pages, contents):

@@ -6,7 +6,7 @@ steps takes work from `planner` and gives it back to `finish`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -172,15 +172,16 @@ class Ledger:
         if self.observer is not None:
             self.observer.submitted(pending)
 
-    def goes_on(self, work: PendingDecoding, now: float) -> bool:
-        """A decoding's pass has run: True if it has another to run, False if it is to finish."""
-        (token,) = work.results
-        if not work.draw(token):
+    def goes_on(self, work: PendingDecoding, tokens: Sequence[int], now: float) -> bool:
+        """As many passes of a decoding have run and drawn `tokens`: True if it has another to run,
+        False if it is to finish.
+        """
+        if not work.draw(tokens):
             return False
-        self._sequence += 1
-        self.finished_passes += 1
+        self._sequence += len(tokens)
+        self.finished_passes += len(tokens)
         self.table.proceed(work)
-        work.proceed(token, self._sequence, now)
+        work.proceed(tokens[-1], len(tokens), self._sequence, now)
         return True
 
     def cancel(self, message: CancelDecoding) -> None:

@@ -43,6 +43,9 @@ class Observer(Protocol):
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         """It came back, or was lost; no pass of it has been answered yet."""
 
+    def followed(self, step: Sequence[Chunk], batch: Batch, /) -> None:
+        """The device has gone on by itself, after one that `ended`, with the same passes."""
+
     def proceeded(self, work: PendingDecoding, /) -> None:
         """A step of a decoding is over, and it has become its next pass."""
 

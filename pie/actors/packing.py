@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 
@@ -14,6 +15,7 @@ from pie.batch import Batch, BatchResult, floats, ints
 from pie.errors import PassFailed
 from pie.ids import ResourceKind
 from pie.messages import PassResult, Sample
+from pie.multistep import MultiStep
 from pie.philox import uniforms
 from pie.probes import sometimes
 
@@ -32,6 +34,8 @@ class Packer:
     """Collects the arrays of one batch."""
 
     table: PageTable
+    ahead: int = 0
+    """Steps that follow this one by themselves: passes have their pages for these, too."""
     tokens: list[int] = attrs.field(factory=list)
     positions: list[int] = attrs.field(factory=list)
     row_starts: list[int] = attrs.field(factory=lambda: [0])
@@ -67,7 +71,7 @@ class Packer:
         self.positions += work.positions[chunk.first : end]
         self.row_starts.append(len(self.tokens))
         length = work.length - pending.inputs + end
-        count = -(-length // self.table.page_size)
+        count = -(-(length + self.ahead) // self.table.page_size)
         self.pages += map(_NUMBER, pending.pages[:count])
         self.page_starts.append(len(self.pages))
         self.lengths.append(length)
@@ -157,6 +161,27 @@ class Packer:
             ranked_temperature=floats(ranked_temperature),
             ranked_k=ints(ranked_k),
         )
+
+    def steps(self, batch: Batch) -> MultiStep:
+        """`batch`, whose passes are those of decodings, and the steps ahead."""
+        uniform = np.zeros((1 + self.ahead, batch.passes), dtype=np.float32)
+        uniform[0] = batch.uniform
+        if self.drawn:
+            draws = np.array(self.draws, dtype=np.uint64)
+            later = np.repeat(draws[None], self.ahead, axis=0)
+            later[:, :, 2] += np.arange(1, 1 + self.ahead, dtype=np.uint64)[:, None]
+            uniform[1:, self.drawn] = uniforms(later.reshape(-1, 4)).reshape(self.ahead, -1)
+        stops = [sorted(pending.token.stops) for pending, _ in self.sampled_slots]
+        return MultiStep(
+            batch=batch,
+            uniform=uniform,
+            stops=ints([token for each in stops for token in each]),
+            stop_starts=ints([0, *accumulate(map(len, stops))]),
+        )
+
+    def began_for_good(self) -> None:
+        """A step of it is over: what it should clear is cleared, whatever comes."""
+        self.cleared.clear()
 
     def _take_stale(self, kind: ResourceKind) -> list[int]:
         self.cleared[kind] = self.table.pools[kind].take_stale()

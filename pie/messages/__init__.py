@@ -18,7 +18,15 @@ from .broker import (
     Unsubscribe,
 )
 from .decoding import CancelDecoding, SubmitDecoding, TokenFeed
-from .executor import Adapt, ExecutorMessage, ReadEmbeddings, ReadPages, RunBatch, WritePages
+from .executor import (
+    Adapt,
+    ExecutorMessage,
+    ReadEmbeddings,
+    ReadPages,
+    RunBatch,
+    RunSteps,
+    WritePages,
+)
 from .forward import ForwardPass, PassResult, Rank, Sample
 from .scheduler import (
     AllocatePointers,
@@ -100,6 +108,7 @@ __all__ = [
     "Returned",
     "RunBatch",
     "RunCommand",
+    "RunSteps",
     "Sample",
     "SchedulerMessage",
     "SendToInstance",

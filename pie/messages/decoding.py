@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from pie.ids import InstanceId, Priority, QueueId
 from pie.mailbox import Ask, Reply
-from pie.signals import Signal
+from pie.signals import Signal, Waiter
 
 from .forward import ForwardPass
 
@@ -19,11 +21,26 @@ class TokenFeed(Signal):
     its next pass is there.
     """
 
-    __slots__ = ("tokens",)
+    __slots__ = ("on_watch", "tokens", "watched")
 
     def __init__(self) -> None:
         super().__init__()
         self.tokens: list[int] = []
+        self.watched = False
+        """Whether anybody has looked for single tokens: not who waits for the end alone."""
+        self.on_watch: Callable[[], None] | None = None
+        """Called when somebody begins to."""
+
+    def watch(self) -> None:
+        """Somebody looks for tokens as they come."""
+        if not self.watched:
+            self.watched = True
+            if self.on_watch is not None:
+                self.on_watch()
+
+    def add(self, waiter: Waiter) -> None:
+        self.watch()
+        super().add(waiter)
 
 
 class DecodingEnd(Reply[None]):

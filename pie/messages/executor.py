@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints
 from pie.mailbox import Ask
+from pie.multistep import MultiStep
 
 
 @attrs.frozen(eq=False)
@@ -17,6 +18,13 @@ class RunBatch(Ask[BatchResult]):
     """Run one batch."""
 
     batch: Batch
+
+
+@attrs.frozen(eq=False)
+class RunSteps(Ask[None]):
+    """Run a batch and the steps that follow it; what they draw is in `steps`."""
+
+    steps: MultiStep
 
 
 @attrs.frozen(eq=False)
@@ -48,4 +56,4 @@ class Adapt(Ask[bytes]):
     command: AdapterCommand
 
 
-ExecutorMessage: TypeAlias = RunBatch | ReadPages | WritePages | ReadEmbeddings | Adapt
+ExecutorMessage: TypeAlias = RunBatch | RunSteps | ReadPages | WritePages | ReadEmbeddings | Adapt

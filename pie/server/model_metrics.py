@@ -92,6 +92,9 @@ class ModelMetrics:
     def began(self, step: Sequence[Chunk], batch: Batch, /) -> None:
         self._began = self.progressed_at = trio.current_time()
 
+    def followed(self, step: Sequence[Chunk], batch: Batch, /) -> None:
+        self.began(step, batch)
+
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         now = self.progressed_at = trio.current_time()
         if lost is not None:

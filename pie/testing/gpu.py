@@ -13,6 +13,7 @@ import trio
 
 from pie.batch import Batch, BatchResult, ModelRunner
 from pie.errors import PassFailed
+from pie.multistep import MultiStep, step_by_step
 
 from .arithmetic import ArithmeticRunner
 from .faults import (
@@ -115,6 +116,9 @@ class SimulatedGpu:
         fault = self._next_steps.popleft() if self._next_steps else self.faults(len(self.steps))
         self.steps.append(StepRecord(trio.current_time(), batch.passes, batch.rows))
         return await self._do(fault, self._seconds(batch), self.runner.run, batch)
+
+    async def run_steps(self, steps: MultiStep) -> None:
+        await step_by_step(self.run, steps)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
         concerned = bool(self._next_calls) and getattr(method, "__self__", None) is self.runner

@@ -46,7 +46,9 @@ class HashModel:
         embedding_slots: int = 128,
         context_length: int = 8192,
         adapter_slots: int = 8,
+        multi_steps: int = 1,
     ) -> None:
+        """`multi_steps` is what its device makes in one call (`SimulatedGpu` can)."""
         self._adapters = HashAdapters(adapter_slots)
         self.info = letter_info(
             name,
@@ -57,6 +59,7 @@ class HashModel:
             description="a hash of the visible slots",
             fingerprint=lambda: f"hash model, pages of {page_size}",
         )
+        self.info = attrs.evolve(self.info, multi_steps=multi_steps)
         if adapter_slots:
             traits = (*self.info.traits, "adapter")
             self.info = attrs.evolve(self.info, adapters=self._adapters, traits=traits)

@@ -168,6 +168,9 @@ class ModelTrace:
                 if isinstance(record, PassRecord):
                     first.append(record.op)
 
+    def followed(self, step: Sequence[Chunk], batch: Batch, /) -> None:
+        self.began(step, batch)
+
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         now = trio.current_time()
         number, self._batches = self._batches, self._batches + 1

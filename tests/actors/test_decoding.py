@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import pairwise
 
 import attrs
@@ -30,8 +30,26 @@ from pie.testing import HashModel, LinearTiming, SimulatedGpu
 from .scheduling import PAGE, Bench, a_pass, scheduler_bench, tokens_of
 
 SIZE = 4
+STEP = 1 / 128
+"""Seconds."""
 HOT = 1.3
 """A temperature at which the hash model's tokens depend on their random numbers."""
+
+
+_multi_steps = 1
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, 64])
+def _device_makes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test with a device that makes single steps, and with one that goes on by itself."""
+    global _multi_steps
+    _multi_steps = request.param
+    yield
+    _multi_steps = 1
+
+
+def _model(*, page_size: int = 16, pages: int = 4096) -> HashModel:
+    return HashModel(page_size=page_size, pages=pages, multi_steps=_multi_steps)
 
 
 def _first(tokens: Sequence[int], pages: Sequence[Pointer], length: int) -> ForwardPass:
@@ -68,7 +86,7 @@ async def _drawn(decoding: SubmitDecoding, count: int) -> None:
 
 
 async def test_tokens_are_those_of_single_passes_and_come_as_they_are_drawn() -> None:
-    gpu = SimulatedGpu(HashModel(), LinearTiming(1.0, 0.0))
+    gpu = SimulatedGpu(_model(), LinearTiming(STEP, 0.0))
     async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
@@ -77,7 +95,7 @@ async def test_tokens_are_those_of_single_passes_and_come_as_they_are_drawn() ->
         seen = []
         while not decoding.reply.ready():
             await wait_any((decoding.feed,))
-            seen.append((trio.current_time() - began, len(decoding.feed.tokens)))
+            seen.append(((trio.current_time() - began) / STEP, len(decoding.feed.tokens)))
             if not decoding.reply.ready():
                 decoding.feed.clear()
         assert (await bench.stats()).passes == 20
@@ -120,7 +138,7 @@ async def test_what_is_behind_it_in_its_queue_runs_after_its_end_with_the_next_n
 
 async def test_a_pass_of_another_queue_waits_only_if_it_meets_what_is_yet_to_be_written() -> None:
     """Contract Q1: slots that are written are read at once, others when they are."""
-    gpu = SimulatedGpu(HashModel(), LinearTiming(1.0, 0.0))
+    gpu = SimulatedGpu(_model(), LinearTiming(STEP, 0.0))
     async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
@@ -141,13 +159,13 @@ async def test_a_pass_of_another_queue_waits_only_if_it_meets_what_is_yet_to_be_
 async def test_a_cancelled_one_counts_as_what_was_taken(taken: int, late: int) -> None:
     """Whatever ran ahead: the next pass draws what it would have drawn after so many passes."""
     wanted = await _alone(10)
-    gpu = SimulatedGpu(HashModel(), LinearTiming(1.0, 0.0))
+    gpu = SimulatedGpu(_model(), LinearTiming(STEP, 0.0))
     async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 1)
         decoding = bench.decode(me, _first([7, 8, 9], pages, 3), 9)
         await _drawn(decoding, taken)
-        await trio.sleep(late)
+        await trio.sleep(late * STEP)
         bench.service.tell(CancelDecoding(decoding, taken))
         inputs = [wanted[taken - 1]] if taken else [7, 8, 9]
         after = bench.submit(me, _first(inputs, pages, 3 + taken))
@@ -156,7 +174,7 @@ async def test_a_cancelled_one_counts_as_what_was_taken(taken: int, late: int) -
 
 
 async def test_cancelled_behind_something_it_lets_nobody_overtake() -> None:
-    gpu = SimulatedGpu(HashModel(), LinearTiming(1.0, 0.0))
+    gpu = SimulatedGpu(_model(), LinearTiming(STEP, 0.0))
     async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 2)
@@ -173,7 +191,7 @@ async def test_cancelled_behind_something_it_lets_nobody_overtake() -> None:
 
 async def test_a_lost_step_ends_it_with_the_reason_after_the_tokens_before() -> None:
     """Contract F7: what was to be written is read by nobody; a barrier says so."""
-    model, steps = HashModel(), 0
+    model, steps = _model(), 0
 
     async def run(batch: Batch) -> BatchResult:
         nonlocal steps
@@ -200,7 +218,7 @@ async def test_a_lost_step_ends_it_with_the_reason_after_the_tokens_before() -> 
 
 async def test_a_step_lost_with_others_is_repeated_and_nothing_is_missing() -> None:
     """Contract F7."""
-    model, lost = HashModel(), 0
+    model, lost = _model(), 0
 
     async def run(batch: Batch) -> BatchResult:
         nonlocal lost
@@ -227,31 +245,31 @@ async def test_a_step_lost_with_others_is_repeated_and_nothing_is_missing() -> N
 
 async def test_the_end_of_its_instance_is_its_end() -> None:
     """Contract R10."""
-    gpu = SimulatedGpu(HashModel(), LinearTiming(1.0, 0.0))
+    gpu = SimulatedGpu(_model(), LinearTiming(STEP, 0.0))
     async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me = bench.open()
         pages = await bench.allocate(me, 1)
         decoding = bench.decode(me, _first([7], pages, 1), 9)
         behind = bench.decode(me, _first([7], pages, 10), 2)
-        await trio.sleep(2.5)
+        await trio.sleep(2.5 * STEP)
         await bench.service.ask(EndInstance(me, drain=False))
         for each in (decoding, behind):
             with pytest.raises(Closed):
                 await each.reply.wait()
         bench.service.tell(CancelDecoding(decoding, 0))
-        await trio.sleep(5)
+        await trio.sleep(5 * STEP)
         assert len(gpu.steps) == 3
         assert (await bench.stats()).pages_free == gpu.runner.info.pages
 
 
 async def test_an_export_of_its_pages_is_seen_after_its_end() -> None:
     """Contract R6, R8: it writes on into what is being exported, as submitted before."""
-    gpu = SimulatedGpu(HashModel(), LinearTiming(1.0, 0.0))
+    gpu = SimulatedGpu(_model(), LinearTiming(STEP, 0.0))
     async with scheduler_bench(gpu.runner, run=gpu) as bench:
         me, other = bench.open(0), bench.open(1)
         pages = await bench.allocate(me, 1)
         decoding = bench.decode(me, _first([7], pages, 1), 9)
-        await trio.sleep(1.5)
+        await trio.sleep(1.5 * STEP)
         await bench.service.ask(ExportPointers(me, PAGE, tuple(pages), "mine"))
         found = await bench.import_(other, "mine")
         assert decoding.reply.ready()
@@ -263,7 +281,7 @@ async def test_an_export_of_its_pages_is_seen_after_its_end() -> None:
 
 async def test_a_shared_page_is_copied_once_and_written_on() -> None:
     """Contract R8."""
-    gpu = SimulatedGpu(HashModel())
+    gpu = SimulatedGpu(_model())
     copied: list[int] = []
 
     async def run(batch: Batch) -> BatchResult:
@@ -375,7 +393,7 @@ async def _singles(bench: Bench, me: InstanceId, decode: Decode) -> list[int]:
 async def _run(
     program: Sequence[Decode], *, at_once: bool, pool: int, step_tokens: int
 ) -> list[list[int]]:
-    model = HashModel(page_size=SIZE, pages=pool)
+    model = _model(page_size=SIZE, pages=pool)
     async with scheduler_bench(model, step_tokens=step_tokens, host_pages=40) as bench:
         instances = [bench.open(0, seed=5), bench.open(1, seed=6)]
         for me in instances:

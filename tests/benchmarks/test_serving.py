@@ -206,7 +206,8 @@ class Multiple(HashModel):
     """Draws the same token of each row in as many steps as it is asked for."""
 
     def run_steps(self, steps: MultiStep, _: Bell, /) -> None:
-        while steps.finish(np.full(steps.batch.passes, 7, np.int32), [True] * steps.batch.passes):
+        drawn = np.full(steps.batch.passes, 7, np.int32)
+        while steps.finish(drawn, drawn > 0):
             pass
 
 

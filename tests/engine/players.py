@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
 import inferlet
 from hypothesis import strategies as st
 
-from pie.testing import HashModel, LinearTiming, SimulatedGpu
+from pie.testing import Fault, HashModel, LinearTiming, SimulatedGpu
 
-STEP_SECONDS = 1.0
+STEP_SECONDS = 1 / 128
+
+multi_steps = 1
+"""That the device of `gpu_of` makes in one call."""
 
 
 class Stepwise(inferlet.Context):
@@ -21,8 +24,9 @@ class Stepwise(inferlet.Context):
         return await super().step(sampler)
 
 
-def gpu_of(**model: Any) -> SimulatedGpu:
-    return SimulatedGpu(HashModel(**model), LinearTiming(STEP_SECONDS, 0.0))
+def gpu_of(faults: Mapping[int, Fault] | None = None, **model: Any) -> SimulatedGpu:
+    runner = HashModel(multi_steps=multi_steps, **model)
+    return SimulatedGpu(runner, LinearTiming(STEP_SECONDS, 0.0), faults=faults or {})
 
 
 SAMPLERS = (

@@ -19,10 +19,8 @@ from pie.engine import Engine
 from pie.ids import EventCode
 from pie.programs import NativeProgram
 from pie.testing import (
-    HashModel,
-    LinearTiming,
+    Fault,
     LostBatch,
-    SimulatedGpu,
     outcome_of,
     run_native,
     simulated_engine,
@@ -30,6 +28,8 @@ from pie.testing import (
 from pie.testing.determinism import run_simulated
 
 from .players import STEP_SECONDS, Do, Log, Player, Stepwise, actions, begun, gpu_of
+
+pytestmark = pytest.mark.usefixtures("both_devices")
 
 
 def _played(kind: type[inferlet.Context], program: Sequence[Do]) -> Log:
@@ -192,9 +192,9 @@ async def test_a_lost_step_traps_whoever_waits_for_its_end() -> None:
             pieces.append(piece)
         return "".join(pieces)
 
-    faults = {3: LostBatch("the device lost the batch")}
+    faults: dict[int, Fault] = {3: LostBatch("the device lost the batch")}
     for how, sent in (("generate", 0), ("stream", 3)):
-        gpu = SimulatedGpu(HashModel(), LinearTiming(STEP_SECONDS, 0.0), faults=faults)
+        gpu = gpu_of(faults)
         async with simulated_engine(gpu) as engine:
             outcome = await run_native(engine, main, [how])
             assert outcome.event.code is EventCode.EXCEPTION

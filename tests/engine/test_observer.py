@@ -38,6 +38,9 @@ class Diary:
     def began(self, step: Sequence[Any], batch: Batch, /) -> None:
         self.told.append(f"began {[chunk.work.sequence for chunk in step]} of {batch.rows} rows")
 
+    def followed(self, step: Sequence[Any], batch: Batch, /) -> None:
+        self.began(step, batch)
+
     def ended(self, step: Sequence[Any], lost: PieError | None, /) -> None:
         self.told.append("ended" if lost is None else "lost")
 

@@ -22,6 +22,8 @@ from pie.testing.determinism import run_simulated
 
 from .players import STEP_SECONDS, Do, Log, Player, Stepwise, actions, begun, gpu_of
 
+pytestmark = pytest.mark.usefixtures("both_devices")
+
 AMPLE = 200
 """Pages that are enough for any example."""
 

@@ -49,6 +49,7 @@ class Decoding:
             return tokens, False
         if not over:
             feed.clear()
+            feed.watch()
         elif not tokens:
             reply.take()
         return tokens, over and reply.error is None

@@ -65,12 +65,14 @@ def advance(plan: int) -> None:
     At most `following` do; `uniforms` float32 [following, rows] are their random numbers.
     """
     p = plan_at(plan, 1)[0]
-    _tell(p)
     p.going = 0
     if _goes_on(p):
         p.following -= 1
         _feed_back(p)
         p.going = prepare(plan)
+    if p.going == 0:
+        atomic_add(p.over, 1)
+    _tell(p)
 
 
 @staged

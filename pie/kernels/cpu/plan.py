@@ -47,7 +47,7 @@ PLAN = _record(
     """stored_targets marks wanted_rows wanted chunk hq logits requests starts
     finite tokens_out ids_out probabilities_out """
     # Several steps in one call (`multistep`).
-    """done halt announce bell following uniforms stops stop_starts going""",
+    """done over halt announce bell following uniforms stops stop_starts going""",
     "epsilon embedding_scale final_cap attention_cap query_scale",
 )
 """A step. `kv_form`: a `lines.Form`. Arrays by address:

@@ -7,7 +7,7 @@ import numpy as np
 
 from pie.batch import Floats, Ints
 from pie.kernels.cpu.arrays import address
-from pie.multistep import ANNOUNCE, DONE, HALT, Bell, MultiStep
+from pie.multistep import ANNOUNCE, DONE, HALT, OVER, Bell, MultiStep
 
 from ..config import PAGE_SIZE
 
@@ -42,6 +42,7 @@ class Following:
         state = address(self._steps.state)
         return {
             "done": state + 8 * DONE,
+            "over": state + 8 * OVER,
             "halt": state + 8 * HALT,
             "announce": state + 8 * ANNOUNCE,
             "bell": self._bell.descriptor,

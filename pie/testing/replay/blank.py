@@ -83,6 +83,9 @@ class BatchWatch:
     def began(self, step: Sequence[Chunk], batch: Batch, /) -> None:
         self._began, self._batch = trio.current_time(), batch
 
+    def followed(self, step: Sequence[Chunk], batch: Batch, /) -> None:
+        self.began(step, batch)
+
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         batch = self._batch
         assert batch is not None, "a batch ends after it began"

@@ -12,6 +12,7 @@ import trio
 from pie.actors.executor import Device
 from pie.batch import Batch, BatchResult, ModelRunner
 from pie.errors import PassFailed
+from pie.multistep import MultiStep, step_by_step
 
 from .machine import Machine
 
@@ -51,6 +52,9 @@ class FaultyDevice:
             finite[self.random.randrange(len(finite))] = False
             return attrs.evolve(result, sampled_finite=finite)
         return result
+
+    async def run_steps(self, steps: MultiStep) -> None:
+        await step_by_step(self.run, steps)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
         lost = self.machine.lost_calls and self._happens(self.machine.lost_calls)

@@ -27,6 +27,8 @@ class Machine:
     slow_files: float
     slow: float
     not_finite: float
+    multi_steps: int
+    """Steps that the device makes in one call at most."""
 
     @property
     def slots(self) -> int:

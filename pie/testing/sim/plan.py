@@ -57,7 +57,7 @@ class Plan:
 def make_plan(scenario: Scenario, seed: int, *, pace: float = 1.0) -> Plan:
     """The run that `seed` makes of `scenario`; times of clients are multiplied by `pace`."""
     random = Random(f"{scenario.name} {seed}")
-    machine = _machine(scenario, random)
+    machine = _machine(scenario, random, seed)
     users = _whole(random, scenario.users)
     spread = _real(random, scenario.arrival_seconds)
     guests = tuple(
@@ -79,7 +79,11 @@ def _real(random: Random, range_: Range) -> float:
     return random.uniform(range_.least, range_.most)
 
 
-def _machine(scenario: Scenario, random: Random) -> Machine:
+_MULTI_STEPS = (1, 3, 64)
+"""Devices that make single steps, a few and many in one call."""
+
+
+def _machine(scenario: Scenario, random: Random, seed: int) -> Machine:
     faulty = random.random() < scenario.faulty
     host_pages = _whole(random, scenario.host_pages)
     return Machine(
@@ -101,6 +105,7 @@ def _machine(scenario: Scenario, random: Random) -> Machine:
         slow_files=scenario.slow_files if faulty else 0.0,
         slow=scenario.slow if faulty else 0.0,
         not_finite=scenario.not_finite if faulty else 0.0,
+        multi_steps=_MULTI_STEPS[seed % len(_MULTI_STEPS)],
     )
 
 

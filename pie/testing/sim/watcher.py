@@ -85,6 +85,13 @@ class Watcher:
         self.check()
         self._reach(step, batch)
 
+    def followed(self, step: Sequence[Chunk], batch: Batch, /) -> None:
+        parts = [chunk.work.sequence for chunk in step]
+        self.journal.note(f"followed by {parts} batch {_digest(batch):08x}")
+        self._began = trio.current_time()
+        self.reached["a step that the device goes on to"] += 1
+        self.check()
+
     def ended(self, step: Sequence[Chunk], lost: PieError | None, /) -> None:
         self._slowest = max(self._slowest, trio.current_time() - self._began)
         self.journal.note("step ended" if lost is None else f"step lost: {lost}")

@@ -67,6 +67,7 @@ def _model(machine: Machine) -> HashModel:
         page_size=machine.page_size,
         embedding_slots=machine.embedding_slots,
         adapter_slots=machine.adapter_slots,
+        multi_steps=machine.multi_steps,
     )
 
 
