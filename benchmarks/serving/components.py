@@ -53,6 +53,7 @@ def _build_c(made: Path) -> None:
         tree.mkdir()
         shutil.copy(_C_GUEST / "world.wit", tree)
         shutil.copytree(ROOT / "wit" / "deps", tree / "deps")
+        shutil.copytree(ROOT / "wit" / "ext", tree / "deps" / "ext")
         embed = [tools, "component", "embed", str(tree), "-w", "guest", core, "-o", embedded]
         _run(embed)
         _run([tools, "component", "new", embedded, "-o", str(made)])

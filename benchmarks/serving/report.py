@@ -98,7 +98,12 @@ def _ratios(row: Row) -> list[str]:
 def _tax(paces: Mapping[str, Mapping[str, list[Row]]]) -> str:
     if not paces:
         return ""
-    titles = {"c": "C guests", "python": "our Python library", "sampling": "sampling in Python"}
+    titles = {
+        "c": "C guests",
+        "python": "our Python library",
+        "c-steps": "C guests, each step theirs",
+        "sampling": "sampling in Python",
+    }
     heads = ["tax, ms from step to step", "bare loop", *(titles[guest] for guest in GUESTS[1:])]
     rows = []
     for streams, by_guest in paces.items():

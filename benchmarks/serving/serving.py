@@ -23,9 +23,9 @@ from .recording import RecordingRunner, pace
 Row = dict[str, Any]
 Tokens = Sequence[int]
 
-PYTHON, C, SAMPLING, BARE = "python", "c", "sampling", "bare"
-"""Who decodes: guests with our Python library or in C, Python guests that draw for themselves,
-and nobody but the runner."""
+PYTHON, C, STEPS, SAMPLING, BARE = "python", "c", "c-steps", "sampling", "bare"
+"""Who decodes: guests with our Python library or in C that have the engine go on by itself; guests
+in C that make each step, Python guests that draw each token; and nobody but the runner."""
 _SESSION = "session"
 
 
@@ -152,8 +152,8 @@ class Serving:
 
 def _completion(guest: str, prompt: Tokens, count: int) -> tuple[str, list[str]]:
     """The program and the arguments with which it decodes."""
-    if guest == C:
-        return C, [str(count), ",".join(map(str, prompt))]
+    if guest in (C, STEPS):
+        return C, [str(count), ",".join(map(str, prompt)), *(["steps"] * (guest == STEPS))]
     job = "sampling" if guest == SAMPLING else "completion"
     return PYTHON, [job, json.dumps({"tokens": list(prompt), "count": count})]
 

@@ -77,7 +77,7 @@ def _goals() -> list[Goal]:
         for part, least in GOALS.items()
     ]
     for streams, most in TAX_GOALS.items():
-        for guest in ("c", "python"):
+        for guest in ("c", "python", "c-steps"):
             name = f"tax at {streams} streams, {guest} guests"
             goals.append(Goal(name, most * 100, "%", _tax(streams, guest)))
     return [

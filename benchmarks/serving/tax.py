@@ -6,10 +6,10 @@ import statistics
 
 from .contenders import Pie, Row
 from .plan import Plan, prompts
-from .serving import BARE, PYTHON, SAMPLING, C
+from .serving import BARE, PYTHON, SAMPLING, STEPS, C
 from .turns import Figures, Say, awake
 
-GUESTS = (BARE, C, PYTHON, SAMPLING)
+GUESTS = (BARE, C, PYTHON, STEPS, SAMPLING)
 _NUMBERS = 5000
 _PROMPT = 15
 """Tokens of each prompt: those of 32 streams fit into one step, so that all begin together."""
