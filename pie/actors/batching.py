@@ -16,11 +16,11 @@ from typing import Any, assert_never
 import trio
 
 from pie.activity import Activity
-from pie.batch import Batch, BatchResult, ModelInfo
+from pie.batch import ModelInfo
 from pie.config import Scheduling
-from pie.errors import DeviceStalled, PassFailed, PieError
+from pie.errors import PassFailed, PieError
 from pie.ids import InstanceId
-from pie.mailbox import Ask, answering, draining, post
+from pie.mailbox import Ask, answering, draining
 from pie.messages import (
     AllocatePointers,
     CancelDecoding,
@@ -34,48 +34,36 @@ from pie.messages import (
     ListExports,
     OpenInstance,
     ReleaseExport,
-    RunBatch,
     RunCommand,
-    RunSteps,
     SchedulerMessage,
     SharePages,
     SubmitDecoding,
     SubmitPass,
     Synchronize,
-    TokenFeed,
 )
-from pie.multistep import MultiStep
 from pie.probes import sometimes
 from pie.signals import Signal, wait_any
 
 from .allowance import Allowance
 from .commands import Commands
 from .counters import Counters
-from .decodings import PendingDecoding
 from .dispatch import dispatch_named
 from .exports import UnknownExport
 from .gathering import Gathering
 from .ledger import Ledger
 from .moves import Moves
-from .multistep import announcing, decodings_of, steps_of
 from .observer import Observer
-from .packing import Packer
 from .pages import PageTable
-from .passes import PendingCommand, PendingPass
+from .passes import PendingCommand
 from .persistence import Persistence, StateFolder
-from .planner import BatchPlanner, Chunk
+from .planner import BatchPlanner
 from .prediction import StepTime
 from .relocation import Relocation
 from .room import Request
-from .slices import SettleSlice
+from .steps import StepRunner
 
 TAKE_SLICE = 256
 """Messages handled before other tasks get a turn."""
-
-UNREPEATABLE = (
-    "the step was lost and cannot be repeated: a pass takes an embedding slot that it stores to, "
-    "which may have happened"
-)
 
 
 class Scheduler:
@@ -109,12 +97,12 @@ class Scheduler:
         )
         self._moves = Moves(self._table)
         self._commands = Commands(self._table, executor)
-        self._step_time = StepTime()
+        step_time = StepTime()
         self._planner = BatchPlanner(
             config.step_tokens,
             config.ageing_seconds,
             user_of=self._user_of,
-            allowance=Allowance(self._step_time, config.prefill_slowdown),
+            allowance=Allowance(step_time, config.prefill_slowdown),
         )
         self._ledger = Ledger(self._table, self._planner, observer=observer)
         self._relocation = Relocation(
@@ -125,17 +113,24 @@ class Scheduler:
             dispatch_named(config.dispatch),
             activity,
             self._planner,
-            self._step_time,
+            step_time,
             self._changed,
         )
         self._settled = Signal()
-        self._slice = SettleSlice()
         self._counters = Counters()
-        self._multi_steps = info.multi_steps
-        self._began = 0.0
-        """When the step that runs began."""
-        self._readers: list[TokenFeed] = []
-        """Feeds with new tokens that nobody has been told of yet."""
+        self._steps = StepRunner(
+            multi_steps=1 if self._gathering.counts_passes else info.multi_steps,
+            executor=executor,
+            table=self._table,
+            ledger=self._ledger,
+            gathering=self._gathering,
+            counters=self._counters,
+            observer=observer,
+            wanted=self._wanted,
+            tell_answers=self._tell_answers,
+            changed=self._changed,
+            settled=self._settled,
+        )
         self._persistence: Persistence | None = None
         if state is not None:
             self._persistence = Persistence(
@@ -251,7 +246,7 @@ class Scheduler:
         while True:
             await self._gather()
             if self._moves.due() or self._table.book.errands:
-                self._nudge_readers()
+                self._steps.nudge_readers()
             self._ledger.fail(await self._commands.clear_stale())
             if self._persistence is not None and self._table.book.errands:
                 await self._persistence.run_errands()
@@ -266,9 +261,9 @@ class Scheduler:
                 continue
             step = self._planner.next_step(trio.current_time(), self._activity.moving)
             if step:
-                await self._run_step(self._gathering.limited(step))
+                await self._steps.run(self._gathering.limited(step))
             elif not await self._unblock():
-                self._nudge_readers()
+                self._steps.nudge_readers()
                 self._changed.clear()
                 await wait_any(self._events())
 
@@ -323,62 +318,10 @@ class Scheduler:
     async def _gather(self) -> None:
         """Wait until there is work, and then as long as the rule for starting batches has it."""
         while not (self._planner.has_work() or self._moves.due() or self._table.book.errands):
-            self._nudge_readers()
+            self._steps.nudge_readers()
             self._changed.clear()
             await wait_any((self._changed,))
         await self._gathering.wait()
-
-    async def _run_step(self, step: list[Chunk]) -> None:
-        packer = Packer(self._table, self._steps_of(step) - 1)
-        for chunk in step:
-            packer.add(chunk)
-            chunk.work.running = True
-        batch = packer.batch()
-        self._began = trio.current_time()
-        if self._observer is not None:
-            self._observer.began(step, batch)
-        lost: PieError | None = None
-        try:
-            if packer.ahead:
-                result = await self._run_steps(step, packer, packer.steps(batch))
-            else:
-                reply = await post(self._executor, RunBatch(batch))
-                await self._after_start()
-                result = await reply.wait()
-            packer.unpack(result)
-        except PassFailed as error:
-            lost = error
-        self._count(step, batch, 1)
-        if self._observer is not None:
-            self._observer.ended(step, lost)
-        if lost is not None and await self._repeat_apart(step, packer, lost):
-            return
-        await self._settle(step, lost)
-
-    async def _after_start(self) -> None:
-        """The executor starts a step before anybody sees to what the last one gave."""
-        if self._readers:
-            await trio.lowlevel.checkpoint()
-            self._nudge_readers()
-
-    def _count(self, step: list[Chunk], batch: Batch, times: int) -> None:
-        """As many steps like `batch` are over since the last one was counted."""
-        now = trio.current_time()
-        seconds, self._began = (now - self._began) / times, now
-        self._gathering.ended(step, batch.rows, int(batch.lengths.sum()), seconds)
-        outputs = len(batch.sampled_rows) + len(batch.ranked_rows)
-        self._counters.count(step, outputs, seconds, times)
-
-    # -------------------------------------------------- several steps in one call
-
-    def _steps_of(self, step: list[Chunk]) -> int:
-        """How many steps the device may make of this one: more only if nobody else wants any."""
-        if self._multi_steps == 1 or self._wanted(len(step)):
-            return 1
-        slots = sum(chunk.slots for chunk in step)
-        rows = sum(chunk.count for chunk in step)
-        seconds = self._step_time.seconds(len(step), rows, slots)
-        return steps_of(step, self._multi_steps, seconds)
 
     def _wanted(self, running: int) -> bool:
         """Whether anybody waits for the end of a step with so many passes."""
@@ -386,100 +329,8 @@ class Scheduler:
         others = planner.supply()[0] > running or planner.next_command() is not None
         return others or self._moves.due() or bool(self._table.book.errands)
 
-    async def _run_steps(self, step: list[Chunk], packer: Packer, steps: MultiStep) -> BatchResult:
-        """Let the device go on by itself; settle each step that another has followed. The last
-        one's result.
-        """
-        reply = await post(self._executor, RunSteps(steps))
-        if self._observer is not None:
-            steps.announce()
-        await self._after_start()
-        works = decodings_of(step)
-        settled = 0  # of its steps, those that others have followed
-        with announcing(steps, works):
-            while True:
-                await wait_any((reply, steps.progress, self._changed))
-                steps.progress.clear()
-                self._changed.clear()
-                over, followed = reply.ready(), steps.followed
-                if followed > settled:
-                    packer.began_for_good()
-                    self._follow(step, steps, settled, followed)
-                    settled = followed
-                if over:
-                    break
-                if self._wanted(len(step)) or not all(work.wanted for work in works):
-                    sometimes("a device that goes on by itself is halted")
-                    steps.halt()
-                self._nudge_readers()
-        reply.take()
-        return BatchResult(tokens=steps.tokens[settled], sampled_finite=steps.finite[settled])
-
-    def _follow(self, step: list[Chunk], steps: MultiStep, first: int, end: int) -> None:
-        """Steps `first` to `end` have each been followed by another: their passes go on."""
-        observer = self._observer
-        if observer is None:
-            self._count(step, steps.batch, end - first)
-            self._go_on(step, steps, first, end)
-            return
-        for done in range(first, end):
-            self._count(step, steps.batch, 1)
-            observer.ended(step, None)
-            self._go_on(step, steps, done, done + 1)
-            observer.followed(step, steps.batch_of(done + 1))
-
-    def _go_on(self, step: list[Chunk], steps: MultiStep, first: int, end: int) -> None:
-        """The passes of `step` have drawn their tokens of these steps, and go on."""
-        drawn = steps.tokens[first:end].T.tolist()
-        for work, tokens in zip(decodings_of(step), drawn, strict=True):
-            if work.wanted and not self._draw(work, tokens):
-                raise AssertionError(f"a pass that is over has been followed: {work}")
-
-    async def _repeat_apart(self, step: list[Chunk], packer: Packer, lost: PieError) -> bool:
-        """After a lost step, run what each instance had in it once more, without the others (F7).
-
-        False if all of it has failed: it was of one instance alone, or the device is still at it.
-        """
-        packer.undo_clears()
-        if isinstance(lost, DeviceStalled):
-            return False
-        parts: dict[InstanceId, list[Chunk]] = {}
-        for chunk in step:
-            parts.setdefault(chunk.work.instance, []).append(chunk)
-        if len(parts) == 1:
-            return False
-        sometimes("a lost batch is repeated by instance")
-        for part in parts.values():
-            if all(chunk.work.repeatable for chunk in part):
-                await self._run_step(part)
-            else:
-                sometimes("a lost step cannot be repeated")
-                await self._settle(part, PassFailed(UNREPEATABLE))
-        return True
-
-    def _goes_on(self, work: PendingPass) -> bool:
-        """Whether a pass that has run has another behind it, which is then ready."""
-        return isinstance(work, PendingDecoding) and self._draw(work, work.results)
-
-    def _draw(self, work: PendingDecoding, tokens: list[int]) -> bool:
-        """As many passes of a decoding have drawn `tokens`: whether another one follows."""
-        now = trio.current_time()
-        if not self._ledger.goes_on(work, tokens, now):
-            return False
-        self._gathering.followed(now)
-        if self._observer is not None:
-            self._observer.proceeded(work)
-        self._readers.append(work.token.feed)
-        return True
-
-    def _nudge_readers(self) -> None:
-        """Wake who waits for tokens of decodings that go on."""
-        for feed in self._readers:
-            feed.nudge()
-        self._readers.clear()
-
     async def _run_command(self, command: PendingCommand) -> None:
-        self._nudge_readers()
+        self._steps.nudge_readers()
         command.running = True
         answer: Any = None
         try:
@@ -488,26 +339,6 @@ class Scheduler:
             command.error = command.error or error
         command.running = False
         self._ledger.finish(command, answer)
-        self._settled.set()
-
-    async def _settle(self, step: list[Chunk], lost: PieError | None) -> None:
-        left = self._slice.size
-        for chunk in step:
-            work = chunk.work
-            work.running = False
-            self._planner.ran(chunk)
-            work.error = work.error or lost
-            if work.error is not None or (chunk.last and not self._goes_on(work)):
-                self._ledger.finish(work)
-            left -= 1
-            if left == 0:
-                sometimes("a step is answered in slices")
-                self._tell_answers()
-                began = trio.current_time()
-                await trio.lowlevel.checkpoint()
-                self._slice.took(trio.current_time() - began)
-                left = self._slice.size
-        self._tell_answers()
         self._settled.set()
 
 

@@ -49,6 +49,11 @@ class Gathering:
         if self._batching is not None:
             self._batching.arrived(now)
 
+    @property
+    def counts_passes(self) -> bool:
+        """Whether the rule says how many passes each batch has, of those that arrived by then."""
+        return self._batching is not None
+
     async def wait(self) -> None:
         """The executor is free and something could run: return when it should."""
         began = now = trio.current_time()
@@ -75,6 +80,11 @@ class Gathering:
     def limited(self, step: list[Chunk]) -> list[Chunk]:
         """As much of a step as the rule lets into a batch."""
         return step if self._batching is None else step[: self._batching.limit()]
+
+    def seconds(self, step: list[Chunk]) -> float:
+        """Predicted, of a step."""
+        rows, slots = sum(chunk.count for chunk in step), sum(chunk.slots for chunk in step)
+        return self._step_time.seconds(len(step), rows, slots)
 
     def ended(self, step: list[Chunk], rows: int, slots: int, seconds: float) -> None:
         """A step of so many rows over so many KV slots took so long."""

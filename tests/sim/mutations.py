@@ -26,6 +26,7 @@ from pie.actors.pools import Pool
 from pie.actors.queue import CommandQueue
 from pie.actors.relocation import Relocation
 from pie.actors.room import Copy, HostPool, Room
+from pie.actors.steps import StepRunner
 from pie.actors.supervisor import Supervisor
 from pie.outbox import Outbox
 
@@ -234,7 +235,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a lost batch fails everybody in it",
-        owner=Scheduler,
+        owner=StepRunner,
         function="_repeat_apart",
         old="if len(parts) == 1:",
         new="if parts:",
@@ -336,7 +337,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a step that changed its input is repeated",
-        owner=Scheduler,
+        owner=StepRunner,
         function="_repeat_apart",
         old="if all(chunk.work.repeatable for chunk in part):",
         new="if True:",
