@@ -40,7 +40,8 @@ class GuardedDevice:
     device: Device
     limit_seconds: float = attrs.field(validator=attrs.validators.gt(0))
     on_step: Callable[[Batch, float], None] | None = attrs.field(default=None, kw_only=True)
-    """Called with each step that went well, and its seconds."""
+    """Called with each step of a call that went well, and its seconds, which are those of a call
+    of several steps divided among them."""
     running_since: float | None = attrs.field(default=None, init=False)
     """When the call that runs now began, on Trio's clock; also of one that was given up."""
     failures: int = attrs.field(default=0, init=False)
@@ -83,13 +84,11 @@ class GuardedDevice:
     async def run_steps(self, steps: MultiStep) -> None:
         await self._turn("a step")
         began = trio.current_time()
-        try:
-            await self._call("a step", partial(self.device.run_steps, steps), is_step=True)
-        finally:
-            if self.on_step is not None and steps.done:
-                seconds = (trio.current_time() - began) / steps.done
-                for _ in range(steps.done):
-                    self.on_step(steps.batch, seconds)
+        await self._call("a step", partial(self.device.run_steps, steps), is_step=True)
+        if self.on_step is not None:
+            seconds = (trio.current_time() - began) / steps.done
+            for _ in range(steps.done):
+                self.on_step(steps.batch, seconds)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
         what = getattr(method, "__name__", "a call")
