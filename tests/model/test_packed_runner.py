@@ -261,12 +261,14 @@ def test_pages_of_bytes_hold_half_and_keep_the_laws(
 
 def test_a_runner_that_is_forgotten_ends_its_threads(tmp_path: Path) -> None:
     """They would go on reading memory that is somebody else's by then."""
+    others = set(threading.enumerate())
     runner = load(write_gguf(tmp_path / "tiny.gguf", SHAPE), pages=16, threads=3)
-    before = threading.active_count()
+    workers = set(threading.enumerate()) - others
+    assert len(workers) == 2
     runner.run(make_batch([Pass(tokens=TOKENS[:3], pages=[0])], **sampled([2])))
     del runner
     gc.collect()
-    assert threading.active_count() == before - 2
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_pages_in_8_bits_are_near_those_in_16(
