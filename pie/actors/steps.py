@@ -56,6 +56,8 @@ class StepRunner:
     _slice: SettleSlice = attrs.field(factory=SettleSlice, init=False)
     _began: float = attrs.field(default=0.0, init=False)
     """When the step that runs began."""
+    _made: int = attrs.field(default=0, init=False)
+    """Steps of the call that runs, or ran last, that are over."""
     _readers: list[TokenFeed] = attrs.field(factory=list, init=False)
     """Feeds with new tokens that nobody has been told of yet."""
 
@@ -69,7 +71,8 @@ class StepRunner:
             packer.add(chunk)
             chunk.work.running = True
         batch = packer.batch()
-        self._began = trio.current_time()
+        began = self._began = trio.current_time()
+        self._made = 0
         if self.observer is not None:
             self.observer.began(step, batch)
         lost: PieError | None = None
@@ -84,6 +87,7 @@ class StepRunner:
         except PassFailed as error:
             lost = error
         self._count(step, batch, 1)
+        self._learn(step, batch, self._began - began)
         if self.observer is not None:
             self.observer.ended(step, lost)
         if lost is not None and await self._repeat_apart(step, packer, lost):
@@ -100,9 +104,14 @@ class StepRunner:
         """As many steps like `batch` are over since the last one was counted."""
         now = trio.current_time()
         seconds, self._began = (now - self._began) / times, now
-        self.gathering.ended(step, batch.rows, int(batch.lengths.sum()), seconds)
+        self._made += times
         outputs = len(batch.sampled_rows) + len(batch.ranked_rows)
         self.counters.count(step, outputs, seconds, times)
+
+    def _learn(self, step: list[Chunk], batch: Batch, seconds: float) -> None:
+        """All steps of a call, which began with `batch`, took so long."""
+        slots = int(batch.lengths.sum()) + batch.rows * (self._made - 1) // 2  # of the mean step
+        self.gathering.ended(step, batch.rows, slots, seconds / self._made)
 
     # -------------------------------------------------- several steps in one call
 

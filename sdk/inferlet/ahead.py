@@ -64,13 +64,13 @@ class Ahead:
             self.wanted = 0
 
     async def _next(self) -> list[int]:
+        if self._progress is None:
+            self._progress = await host.decoding_pollable(self.decoding)
         while True:
+            await host.wait(self._progress)  # at once if there is a token, which is rare
             tokens = await self._get(1)
             if tokens or self.over:
                 return tokens
-            if self._progress is None:
-                self._progress = await host.decoding_pollable(self.decoding)
-            await host.wait(self._progress)
 
     async def _rest(self) -> list[int]:
         await host.ready(await host.decoding_ended(self.decoding))
