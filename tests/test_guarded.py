@@ -6,16 +6,13 @@ import logging
 import threading
 from collections.abc import Awaitable
 
-import attrs
-import numpy as np
 import pytest
 import trio
 
-from pie.batch import Batch, BatchResult, ModelRunner, floats, ints
+from pie.batch import Batch, BatchResult, ModelRunner, ints
 from pie.engine import ThreadedModel
 from pie.errors import DeviceStalled, GuestError, PassFailed
 from pie.guarded import MAX_REASON, GuardedDevice
-from pie.multistep import MultiStep
 from pie.testing import (
     Crash,
     Hang,
@@ -25,6 +22,7 @@ from pie.testing import (
     SimulatedGpu,
     SlowBatch,
 )
+from tests.multi_steps import greedy_steps
 
 SECOND = LinearTiming(1.0, 0.0)
 
@@ -189,28 +187,14 @@ async def test_each_good_step_is_told_with_its_seconds() -> None:
     assert told == [(1, 1.0), (1, 2.0)]
 
 
-def four_steps() -> MultiStep:
-    batch = attrs.evolve(
-        a_batch(),
-        sampled_rows=ints([0]),
-        temperature=floats([0]),
-        top_k=ints([0]),
-        top_p=floats([1]),
-        min_p=floats([0]),
-        uniform=floats([0]),
-    )
-    uniform = np.zeros((4, 1), np.float32)
-    return MultiStep(batch=batch, uniform=uniform, stops=ints(), stop_starts=ints([0, 0]))
-
-
 async def test_each_step_of_a_good_call_is_told_with_its_part_of_the_seconds() -> None:
     gpu = SimulatedGpu(timing=SECOND)
     told: list[float] = []
     device = GuardedDevice(gpu, 10.0, on_step=lambda _, seconds: told.append(seconds))
     gpu.fail_next(SlowBatch(3.0))
-    await device.run_steps(four_steps())
+    await device.run_steps(greedy_steps(4))
     gpu.fail_next(SlowBatch(1.0), LostBatch())
-    steps = four_steps()
+    steps = greedy_steps(4)
     await failure_of(device.run_steps(steps))
 
     assert told == [1.5] * 4
@@ -220,7 +204,7 @@ async def test_each_step_of_a_good_call_is_told_with_its_part_of_the_seconds() -
 async def test_a_call_of_several_steps_that_hangs_is_given_up() -> None:
     gpu, device = guarded()
     gpu.fail_next(SlowBatch(1.0), Hang(60.0))
-    steps = four_steps()
+    steps = greedy_steps(4)
     began = trio.current_time()
     assert isinstance(await failure_of(device.run_steps(steps)), DeviceStalled)
 

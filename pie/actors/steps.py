@@ -139,7 +139,7 @@ class StepRunner:
                 over, followed = reply.ready(), steps.followed
                 if followed > settled:
                     packer.began_for_good()
-                    self._follow(step, steps, settled, followed)
+                    self._follow(step, works, steps, settled, followed)
                     settled = followed
                 if over:
                     break
@@ -150,23 +150,30 @@ class StepRunner:
         reply.take()
         return BatchResult(tokens=steps.tokens[settled], sampled_finite=steps.finite[settled])
 
-    def _follow(self, step: list[Chunk], steps: MultiStep, first: int, end: int) -> None:
+    def _follow(
+        self,
+        step: list[Chunk],
+        works: list[PendingDecoding],
+        steps: MultiStep,
+        first: int,
+        end: int,
+    ) -> None:
         """Steps `first` to `end` have each been followed by another: their passes go on."""
         observer = self.observer
         if observer is None:
             self._count(step, steps.batch, end - first)
-            self._go_on(step, steps, first, end)
+            self._go_on(works, steps, first, end)
             return
         for done in range(first, end):
             self._count(step, steps.batch, 1)
             observer.ended(step, None)
-            self._go_on(step, steps, done, done + 1)
+            self._go_on(works, steps, done, done + 1)
             observer.followed(step, steps.batch_of(done + 1))
 
-    def _go_on(self, step: list[Chunk], steps: MultiStep, first: int, end: int) -> None:
-        """The passes of `step` have drawn their tokens of these steps, and go on."""
+    def _go_on(self, works: list[PendingDecoding], steps: MultiStep, first: int, end: int) -> None:
+        """`works` have drawn their tokens of these steps, and go on."""
         drawn = steps.tokens[first:end].T.tolist()
-        for work, tokens in zip(decodings_of(step), drawn, strict=True):
+        for work, tokens in zip(works, drawn, strict=True):
             if work.wanted and not self._draw(work, tokens):
                 raise AssertionError(f"a pass that is over has been followed: {work}")
 

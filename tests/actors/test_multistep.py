@@ -14,7 +14,7 @@ from pie.ids import InstanceId, Pointer
 from pie.messages import CancelDecoding, ForwardPass, FreePointers, Sample, SubmitDecoding
 from pie.multistep import MultiStep
 from pie.signals import wait_any
-from pie.testing import HashModel, LinearTiming, LostBatch, SimulatedGpu
+from pie.testing import Fault, HashModel, LinearTiming, LostBatch, SimulatedGpu
 
 from .scheduling import PAGE, Bench, a_pass, scheduler_bench, tokens_of
 
@@ -37,8 +37,8 @@ class Counting(SimulatedGpu):
             self.calls.append(len(self.steps) - before)
 
 
-def _gpu(**more: object) -> Counting:
-    return Counting(HashModel(multi_steps=64), LinearTiming(STEP, 0.0), **more)  # type: ignore[arg-type]
+def _gpu(faults: dict[int, Fault] | None = None) -> Counting:
+    return Counting(HashModel(multi_steps=64), LinearTiming(STEP, 0.0), faults=faults or {})
 
 
 def _first(tokens: Sequence[int], pages: Sequence[Pointer]) -> ForwardPass:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import threading
 
-import numpy as np
 import pytest
 import trio
 
-from pie.batch import Batch, floats, ints
 from pie.engine import ThreadedModel
 from pie.multistep import Bell, MultiStep
 from pie.signals import wait_any
 from pie.testing import HashModel
+from tests.multi_steps import greedy_steps
 
 
 class Stepping(HashModel):
@@ -35,28 +34,9 @@ class Stepping(HashModel):
                 os.eventfd_write(bell.descriptor, 1)
 
 
-def three_steps() -> MultiStep:
-    batch = Batch(
-        tokens=ints([65]),
-        positions=ints([0]),
-        row_starts=ints([0, 1]),
-        pages=ints([0]),
-        page_starts=ints([0, 1]),
-        lengths=ints([1]),
-        sampled_rows=ints([0]),
-        temperature=floats([0]),
-        top_k=ints([0]),
-        top_p=floats([1]),
-        min_p=floats([0]),
-        uniform=floats([0]),
-    )
-    uniform = np.zeros((3, 1), np.float32)
-    return MultiStep(batch=batch, uniform=uniform, stops=ints(), stop_starts=ints([0, 0]))
-
-
 @pytest.mark.slow
 async def test_the_loop_hears_of_each_step_that_is_announced() -> None:
-    runner, steps = Stepping(), three_steps()
+    runner, steps = Stepping(), greedy_steps(3)
     device = ThreadedModel(runner)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(device.run_steps, steps)
@@ -75,7 +55,7 @@ async def test_the_loop_hears_of_each_step_that_is_announced() -> None:
 
 @pytest.mark.slow
 async def test_what_the_runner_raises_is_raised() -> None:
-    runner, steps = Stepping(), three_steps()
+    runner, steps = Stepping(), greedy_steps(3)
     device = ThreadedModel(runner)
     runner.let.release(3)
     await device.run_steps(steps)
