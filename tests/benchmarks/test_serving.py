@@ -27,6 +27,7 @@ from pie.guest.wasm import WasmHost
 from pie.multistep import Bell, MultiStep
 from pie.programs import NativeProgram, WasmProgram
 from pie.testing import HashModel, load_main
+from tests.multi_steps import greedy_steps
 
 LETTERS = [[97 + (i * j) % 26 for i in range(20)] for j in range(1, 5)]
 
@@ -212,30 +213,9 @@ class Multiple(HashModel):
 
 
 def test_steps_of_one_call_count_as_steps() -> None:
-    row = np.zeros(1, np.int32)
-    batch = Batch(
-        tokens=row,
-        positions=row,
-        row_starts=np.array([0, 1], np.int32),
-        pages=row,
-        page_starts=np.array([0, 1], np.int32),
-        lengths=row + 1,
-        sampled_rows=row,
-        temperature=np.zeros(1, np.float32),
-        top_k=row,
-        top_p=np.ones(1, np.float32),
-        min_p=np.zeros(1, np.float32),
-        uniform=np.zeros(1, np.float32),
-    )
-    three = MultiStep(
-        batch=batch,
-        uniform=np.zeros((3, 1), np.float32),
-        stops=row[:0],
-        stop_starts=np.zeros(2, np.int32),
-    )
     runner = RecordingRunner(Multiple())
 
-    runner.run_steps(three, Bell())
+    runner.run_steps(greedy_steps(3), Bell())
 
     steps = runner.taken()
     assert [(step.passes, step.rows) for step in steps] == [(1, 1)] * 3
