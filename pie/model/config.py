@@ -62,6 +62,8 @@ class LlamaConfig:
     qkv_bias: bool = False
     output_bias: bool = False
     """The product after attention has a bias."""
+    ffn_bias: bool = False
+    """The three products of the feed-forward block have biases."""
     qk_norm: QKNorm = QKNorm.NONE
     norms: NormPlace = NormPlace.BEFORE
     activation: Activation = Activation.SILU

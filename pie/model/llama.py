@@ -154,12 +154,14 @@ def adapt_rows(use: Use, layer: int, x: Tensor, qkv: Tensor) -> None:
 def _layer(config: LlamaConfig, tensors: Tensors, name: str) -> Layer:
     hidden, ffn, dim = config.hidden, config.ffn, config.head_dim
     q_rows, kv_rows = config.heads * dim, config.kv_heads * dim
-    sizes = (("attn_q", q_rows), ("attn_k", kv_rows), ("attn_v", kv_rows))
-    weights = [tensors.take(f"{name}.{part}.weight", rows, hidden) for part, rows in sizes]
-    bias = None
-    if config.qkv_bias:
-        bias = torch.cat([tensors.take(f"{name}.{part}.bias", rows) for part, rows in sizes])
-    gate_up = [tensors.take(f"{name}.ffn_{part}.weight", ffn, hidden) for part in ("gate", "up")]
+
+    def linear(inputs: int, parts: dict[str, int], *, biased: bool) -> Linear:
+        """The product of parts that have the same inputs, by their outputs."""
+        weights = [tensors.take(f"{name}.{p}.weight", rows, inputs) for p, rows in parts.items()]
+        if not biased:
+            return Linear.build(torch.cat(weights))
+        bias = [tensors.take(f"{name}.{part}.bias", rows) for part, rows in parts.items()]
+        return Linear.build(torch.cat(weights), torch.cat(bias))
 
     def norm(part: str, size: int, *, here: bool) -> Tensor | None:
         return tensors.take(f"{name}.{part}.weight", size) if here else None
@@ -168,18 +170,17 @@ def _layer(config: LlamaConfig, tensors: Tensors, name: str) -> Layer:
     by_row, some = config.qk_norm is QKNorm.ROW, config.qk_norm is not QKNorm.NONE
     return Layer(
         attention_norm=norm("attn_norm", hidden, here=before),
-        qkv=Linear.build(torch.cat(weights), bias),
-        output=Linear.build(
-            tensors.take(f"{name}.attn_output.weight", hidden, q_rows),
-            tensors.take(f"{name}.attn_output.bias", hidden) if config.output_bias else None,
+        qkv=linear(
+            hidden, {"attn_q": q_rows, "attn_k": kv_rows, "attn_v": kv_rows}, biased=config.qkv_bias
         ),
+        output=linear(q_rows, {"attn_output": hidden}, biased=config.output_bias),
         query_norm=norm("attn_q_norm", q_rows if by_row else dim, here=some),
         key_norm=norm("attn_k_norm", kv_rows if by_row else dim, here=some),
         attention_out_norm=norm("post_attention_norm", hidden, here=after),
         ffn_norm=norm("ffn_norm", hidden, here=before),
         ffn=FeedForward(
-            Linear.build(torch.cat(gate_up)),
-            Linear.build(tensors.take(f"{name}.ffn_down.weight", hidden, ffn)),
+            linear(hidden, {"ffn_gate": ffn, "ffn_up": ffn}, biased=config.ffn_bias),
+            linear(ffn, {"ffn_down": hidden}, biased=config.ffn_bias),
             config.activation,
         ),
         ffn_out_norm=norm("post_ffw_norm", hidden, here=after),

@@ -43,6 +43,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "llama",
         {"attention_bias": True, "tie_word_embeddings": True, "rope_parameters": LINEAR},
     ),
+    "llama-biased": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "llama-yarn": ("llama", {"rope_parameters": YARN, "max_position_embeddings": 256}),
     "llama-dynamic": ("llama", {"rope_parameters": {**LINEAR, "rope_type": "dynamic"}}),
     "mistral": ("mistral", {"sliding_window": 21, "head_dim": 24}),
@@ -173,6 +174,7 @@ def test_of_a_model_with_images_the_text_model_is_loaded(tmp_path: Path) -> None
 
 
 GGUF = [
+    "llama-biased",
     "llama-tied-biased",
     "llama-yarn",
     "mistral",

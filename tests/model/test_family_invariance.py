@@ -28,7 +28,17 @@ WHOLE, PIECES = range(10), range(10, 20)
 CUTS = (0, 1, 9, 26, 27, 90, 131, LENGTH)
 MASKS = {140: [3, 130, 8], 149: [0, 17, 133]}
 """Rows of the whole that do not see some slots, most of them beyond the windows."""
-FAMILIES = ("mistral", "qwen2-windows", "qwen3", "gemma2", "gemma3", "smollm3", "olmo2", "olmo3")
+FAMILIES = (
+    "llama-biased",
+    "mistral",
+    "qwen2-windows",
+    "qwen3",
+    "gemma2",
+    "gemma3",
+    "smollm3",
+    "olmo2",
+    "olmo3",
+)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

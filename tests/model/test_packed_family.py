@@ -43,9 +43,11 @@ NEAR = {
     "olmo2": 0.02,
     "olmo3": 0.02,
     "llama-tied-biased": 0.1,
+    "llama-biased": 0.03,
 }
 """Most KL per token. Windows of one slot more make 0.45, 0.05, 0.004, 0.007 and 0.2 in those that
-have any; other weights of OLMo's norms of q or k 0.3, no bias after attention 0.5."""
+have any; other weights of OLMo's norms of q or k 0.3, no bias after attention 0.5, of the
+gate 1.2, after the feed-forward block 0.05."""
 
 
 def packable(name: str) -> Any:
@@ -74,7 +76,7 @@ def test_a_packed_model_is_near_that_of_transformers(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("adapter", [-1, 1])
-@pytest.mark.parametrize("name", ["olmo3", "llama-tied-biased"])
+@pytest.mark.parametrize("name", ["olmo3", "llama-biased"])
 def test_a_row_has_its_own_bits_in_any_company_and_on_any_threads(
     name: str, adapter: int, tmp_path: Path
 ) -> None:

@@ -284,4 +284,7 @@ def feed(thread: int, plan: int, index: int, phase: int) -> None:
         gemm(layer.up_kind, up, 2, x, p.hidden, rows, up_out, GROUP * 4, 0)
         for i in range(rows):
             at, row = i * GROUP * 4, p.fq + (first + i) * stride
+            if layer.gate_bias != 0:
+                add(layer.gate_bias + column * GROUP * 4, out + at, GROUP)
+                add(layer.up_bias + column * GROUP * 4, up_out + at, GROUP)
             gate_quantise(p.form, p.activation, out + at, up_out + at, row, p.ffn, column)

@@ -61,7 +61,7 @@ it is used."""
 
 LAYER = _record(
     """attention_norm attention_post_norm ffn_norm ffn_post_norm q_norm k_norm q_row_norm
-    k_row_norm q_bias k_bias v_bias o_bias rope window """
+    k_row_norm q_bias k_bias v_bias o_bias gate_bias up_bias down_bias rope window """
     + " ".join(f"{name} {name}_kind" for name in MATRICES)
 )
 """A layer: addresses of norms and biases (float32; `q_norm` is one of each head by itself,

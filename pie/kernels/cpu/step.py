@@ -102,9 +102,10 @@ def run_step(thread: int, plan: int, met: int) -> int:
         met = arrive(p, met)
         feed(thread, plan, index, phase + 3)
         met = arrive(p, met)
-        norm, row, kind = layer.ffn_post_norm, p.ffn_row, layer.down_kind
+        row, kind = p.ffn_row, layer.down_kind
+        norm, bias = layer.ffn_post_norm, layer.down_bias
         out = p.x if norm == 0 else p.y
-        product(thread, plan, phase + 4, layer.down, kind, p.ffn, p.fq, row, 0, out, norm == 0)
+        product(thread, plan, phase + 4, layer.down, kind, p.ffn, p.fq, row, bias, out, norm == 0)
         met = arrive(p, met)
         if norm != 0:
             add_normalised(thread, plan, norm)

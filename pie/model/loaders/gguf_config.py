@@ -75,6 +75,7 @@ def gguf_config(facts: Facts, family: GGUFFamily) -> LlamaConfig:
         tied="output.weight" not in tensors,
         qkv_bias="blk.0.attn_q.bias" in tensors,
         output_bias="blk.0.attn_output.bias" in tensors,
+        ffn_bias="blk.0.ffn_gate.bias" in tensors,
         qk_norm=family.qk_norm,
         norms=family.norms,
         activation=family.activation,

@@ -52,6 +52,7 @@ def hf_config(facts: Facts, family: Family, tensors: Container[str], path: Path)
         tied=bool(facts.get("tie_word_embeddings", False)),
         qkv_bias="blk.0.attn_q.bias" in tensors,
         output_bias="blk.0.attn_output.bias" in tensors,
+        ffn_bias="blk.0.ffn_gate.bias" in tensors,
         qk_norm=family.qk_norm,
         norms=family.norms,
         activation=_ACTIVATIONS[activation],

@@ -148,6 +148,9 @@ class _Builder:
             vectors += [(f"{part}_bias", f"attn_{part}.bias", rows) for part, rows in sizes]
         if c.output_bias:
             vectors += [("o_bias", "attn_output.bias", c.hidden)]
+        if c.ffn_bias:
+            sizes = (("gate", c.ffn), ("up", c.ffn), ("down", c.hidden))
+            vectors += [(f"{part}_bias", f"ffn_{part}.bias", rows) for part, rows in sizes]
         if c.qk_norm is QKNorm.HEAD:
             vectors += [(f"{p}_norm", f"attn_{p}_norm.weight", c.head_dim) for p in ("q", "k")]
         if c.qk_norm is QKNorm.ROW:
