@@ -80,3 +80,10 @@ class HostInterface:
             return implementation
 
         return register
+
+    def include(self, part: HostInterface) -> None:
+        """Offer the functions of `part` as well, which is declared in a module of its own."""
+        assert part.name == self.name, f"{part.name} is no part of {self.name}"
+        twice = self.functions.keys() & part.functions.keys()
+        assert not twice, f"{self.name}: {sorted(twice)} are declared twice"
+        self.functions.update(part.functions)

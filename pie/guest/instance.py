@@ -12,6 +12,7 @@ import trio
 
 from pie.activity import Mover
 from pie.config import Limits
+from pie.errors import LimitExceeded
 from pie.ids import InstanceId, Pointer, QueueId, ResourceKind
 from pie.mailbox import Reply
 from pie.messages import (
@@ -71,6 +72,12 @@ class Instance:
         number = QueueId(self._queues)
         self._queues += 1
         return number
+
+    def check_name(self, name: str, call: str) -> None:
+        """Names, topics and keys are kept by the engine: LimitExceeded beyond their size."""
+        size, limit = len(name.encode()), self.limits.max_key_bytes
+        if size > limit:
+            raise LimitExceeded(f"{call}: a name of {size} bytes, the limit is {limit}")
 
     def deliver(self, item: ClientItem) -> Coroutine[Any, Any, None] | None:
         """Hand `item` to the client; where a slow client leaves no room, what waits for it."""

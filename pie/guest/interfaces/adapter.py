@@ -13,7 +13,8 @@ from pie.mailbox import Reply
 from pie.messages import RunCommand
 
 from .builder import PassBuilder
-from .common import Blob, Queue, check_held
+from .handles import Blob, Queue
+from .pointers import check_held
 
 adapter = HostInterface("inferlet:adapter/common")
 

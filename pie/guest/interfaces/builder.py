@@ -11,7 +11,8 @@ from pie.guest.instance import Instance
 from pie.ids import Pointer, ResourceKind
 from pie.messages import ForwardPass, Rank, Sample
 
-from .common import Queue, check_held
+from .handles import Queue
+from .pointers import check_held
 
 
 @attrs.define(eq=False)

@@ -19,8 +19,10 @@ from pie.messages import (
 )
 
 from .builder import PassBuilder, freeze
-from .common import check_held
 from .forward import MAX_POSITION, check_entries, has_room
+from .pointers import check_held
+
+decodings = HostInterface("pie:ext/ext")
 
 
 @attrs.define(eq=False)
@@ -66,15 +68,7 @@ class Decoding:
         self.cancel()
 
 
-def register(ext: HostInterface) -> None:
-    """Add the functions of decodings to `pie:ext/ext`."""
-    ext.function("decode", suspends=True)(decode)
-    ext.function("[method]decoding.pollable")(pollable)
-    ext.function("[method]decoding.ended")(ended)
-    ext.function("[method]decoding.get")(get)
-    ext.function("[method]decoding.cancel")(cancel)
-
-
+@decodings.function("decode", suspends=True)
 def decode(
     instance: Instance,
     builder: PassBuilder,
@@ -94,18 +88,22 @@ def decode(
     )
 
 
+@decodings.function("[method]decoding.pollable")
 def pollable(instance: Instance, decoding: Decoding) -> TokenFeed:
     return decoding.message.feed
 
 
+@decodings.function("[method]decoding.ended")
 def ended(instance: Instance, decoding: Decoding) -> Reply[None]:
     return decoding.message.reply
 
 
+@decodings.function("[method]decoding.get")
 def get(instance: Instance, decoding: Decoding, limit: int) -> tuple[list[int], bool]:
     return decoding.get(limit)
 
 
+@decodings.function("[method]decoding.cancel")
 def cancel(instance: Instance, decoding: Decoding) -> None:
     decoding.cancel()
 

@@ -15,8 +15,9 @@ from pie.ids import Pointer, ResourceKind
 from pie.mailbox import Reply
 from pie.messages import AllocatePointers, ImportPointers, RunCommand, SharePages
 
-from .common import (
-    Queue,
+from .decoding import decodings
+from .handles import Queue, wait_for
+from .pointers import (
     allocation,
     ask_scheduler,
     check_count,
@@ -25,13 +26,11 @@ from .common import (
     export_question,
     holder,
     kind_of,
-    wait_for,
 )
-from .decoding import register
 from .tokenize import INLINE_LENGTH, TokenizerHandle
 
 ext = HostInterface("pie:ext/ext")
-register(ext)
+ext.include(decodings)
 
 
 @attrs.define(eq=False)

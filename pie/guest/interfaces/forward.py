@@ -15,7 +15,7 @@ from pie.mailbox import Reply
 from pie.messages import PassResult, Rank, Sample, SubmitPass
 
 from .builder import PassBuilder, freeze
-from .common import Queue
+from .handles import Queue
 
 forward = HostInterface("inferlet:core/forward")
 

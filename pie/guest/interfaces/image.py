@@ -9,7 +9,7 @@ from pie.guest.host import HostInterface
 from pie.guest.instance import Instance
 from pie.ids import Pointer
 
-from .common import Queue
+from .handles import Queue
 
 image = HostInterface("inferlet:image/image")
 

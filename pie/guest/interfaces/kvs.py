@@ -8,7 +8,7 @@ from pie.guest.instance import Instance
 from pie.mailbox import tell
 from pie.messages import DeleteKey, GetKey, ListKeys, SetKey
 
-from .common import check_name, wait_for
+from .handles import wait_for
 
 kvs = HostInterface("inferlet:core/kvs")
 
@@ -22,7 +22,7 @@ def store_get(instance: Instance, key: str) -> Wait:
 
 @kvs.function("store-set", suspends=True)
 def store_set(instance: Instance, key: str, value: str) -> Wait:
-    check_name(instance, key, "store-set")
+    instance.check_name(key, "store-set")
     size, limit = len(value.encode()), instance.limits.max_value_bytes
     if size > limit:
         raise LimitExceeded(f"store-set: a value of {size} bytes, the limit is {limit}")

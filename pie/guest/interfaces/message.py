@@ -25,7 +25,7 @@ from pie.messages import (
 )
 from pie.signals import Signal
 
-from .common import Blob, check_name
+from .handles import Blob
 
 message = HostInterface("inferlet:core/message")
 
@@ -154,14 +154,14 @@ def receive_blob(instance: Instance) -> BlobResult:
 
 @message.function("broadcast")
 def broadcast(instance: Instance, topic: str, text: str) -> None:
-    check_name(instance, topic, "broadcast")
+    instance.check_name(topic, "broadcast")
     _check_size(instance, text, "broadcast")
     tell(instance.broker, Broadcast(instance.id, topic, text))
 
 
 @message.function("subscribe")
 def subscribe(instance: Instance, topic: str) -> Subscription:
-    check_name(instance, topic, "subscribe")
+    instance.check_name(topic, "subscribe")
     limit = instance.limits.max_subscriptions
     if instance.subscriptions >= limit:
         raise LimitExceeded(f"subscribe: {limit} subscriptions are open, the limit")

@@ -11,7 +11,7 @@ from pie.guest.instance import Instance
 from pie.mailbox import tell
 from pie.messages import InstanceDescription, ListInstances
 
-from .common import DebugQueryResult, Model, answered
+from .handles import DebugQueryResult, Model, answered
 
 runtime = HostInterface("inferlet:core/runtime")
 

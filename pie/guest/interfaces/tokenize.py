@@ -11,7 +11,7 @@ from pie.batch import Tokenizer
 from pie.guest.host import HostInterface
 from pie.guest.instance import Instance
 
-from .common import Model
+from .handles import Model
 
 tokenize = HostInterface("inferlet:core/tokenize")
 

@@ -12,7 +12,7 @@ from pie.ids import Pointer
 
 from .adapter import submit, support_of
 from .builder import PassBuilder
-from .common import Queue
+from .handles import Queue
 
 zo = HostInterface("inferlet:zo/evolve")
 
