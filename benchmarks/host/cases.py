@@ -77,7 +77,7 @@ def _all() -> dict[str, Case]:
             if guests <= most:
                 quick = guests <= (100 if kind == "python" else 1_000)
                 cases[f"tokens/{kind}/{guests}"] = Case(_tokens(kind, guests), quick, 600)
-    for kind in ("native-generate", "python-generate"):
+    for kind in ("native-generate", "python-generate", "native-stream", "python-stream"):
         for guests in (1, 100, 1_000):
             quick = guests == 100
             cases[f"tokens/{kind}/{guests}"] = Case(_tokens(kind, guests), quick, 600)

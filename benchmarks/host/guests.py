@@ -27,8 +27,11 @@ from .loop.app import main
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / ".build"
 PAGE_SIZE = 16
-KINDS = ("native", "wat", "python", "native-generate", "python-generate")
-"""The last two let the engine chain their steps."""
+KINDS = (
+    *("native", "wat", "python"),
+    *("native-generate", "python-generate", "native-stream", "python-stream"),
+)
+"""The last four let the engine chain their steps, the last two look at each token as it comes."""
 
 
 def component_of(kind: str) -> Path:
@@ -132,9 +135,13 @@ async def crowd(
     scheduling = Scheduling(step_tokens=max(512, guests))
     config = EngineConfig(max_instances=guests + 1, scheduling=scheduling)
     async with loaded(kind, guests + 1, interfaces) as program:
-        device = InstantDevice(HashModel(pages=max(64, pages), page_size=PAGE_SIZE))
+        _, _, how = kind.partition("-")
+        steps = 64 if how == "stream" else 1
+        device = InstantDevice(
+            HashModel(pages=max(64, pages), page_size=PAGE_SIZE, multi_steps=steps)
+        )
         async with open_engine([device], config) as engine:
-            more = ["generate"] if kind.endswith("generate") else []
+            more = [how] if how else []
             warm = Crowd(engine, program, device, more)
             async with trio.open_nursery() as nursery:
                 await warm.launch(nursery, 1, tokens=4)

@@ -48,7 +48,7 @@ def test_a_run_writes_its_figures_units_and_goals(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["native", "wat"])
+@pytest.mark.parametrize("kind", ["native", "native-stream", "wat"])
 async def test_the_steady_state_is_measured_while_all_guests_run(kind: str) -> None:
     row = await tokens.measure(kind, 5, quick=True)
 

@@ -1,8 +1,9 @@
 """Decodes greedily: the Python form of `loop.wat`, also run natively.
 
 Arguments: the number of tokens (0 returns at once), the tokens of context to begin with, and 1 to
-wait for a message before the first pass, 2 to wait after it, 0 not to wait. With a fourth one the
-tokens after the first are generated in one call; else a pass is made for each.
+wait for a message before the first pass, 2 to wait after it, 0 not to wait. With `generate` as a
+fourth one the tokens after the first are generated in one call, with `stream` each is sent as it
+comes; else a pass is made for each.
 """
 
 from __future__ import annotations
@@ -22,9 +23,16 @@ async def main(args: list[str]) -> str:
     context.fill_tokens([await context.step(inferlet.Greedy())])
     if wait == 2:
         await inferlet.receive()
-    if args[3:]:
-        await context.generate(max_tokens=tokens - 1, sampler=inferlet.Greedy(), ignore_eos=True)
-        return bytes(context.tokens[length:]).decode()
-    for _ in range(tokens - 1):
-        context.fill_tokens([await context.step(inferlet.Greedy())])
+    how = args[3] if args[3:] else "step"
+    if how == "step":
+        for _ in range(tokens - 1):
+            context.fill_tokens([await context.step(inferlet.Greedy())])
+    else:
+        generation = context.stream(
+            max_tokens=tokens - 1, sampler=inferlet.Greedy(), ignore_eos=True
+        )
+        if how == "generate":
+            await generation.finish()
+        async for piece in generation:
+            await inferlet.send(piece)
     return bytes(context.tokens[length:]).decode()
