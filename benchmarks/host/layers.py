@@ -48,6 +48,7 @@ _PARTS = (
     (f"{_PIE}/guest/wasm.py", "guest driver"),
     (f"{_PIE}/guest/turns.py", "guest driver"),
     (f"{_PIE}/guest/native.py", "native host"),
+    (f"{_PIE}/guest/strands.py", "native host"),
     (f"{_PIE}/guest/", CODECS),
     (f"{_PIE}/actors/planner.py", "scheduler: plan"),
     (f"{_PIE}/actors/prediction.py", "scheduler: plan"),

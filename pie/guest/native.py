@@ -1,19 +1,13 @@
 """Running an inferlet as a coroutine of the engine's own process, for debugging and tests.
 
-The guest library calls the same host interfaces as a component would, through a `NativeHost`. A
-*strand* is a coroutine that runs in a task of its own: `main`, and what the library's `gather`
-starts. The guest counts as moving (see `pie.activity`) while one of them runs or something it
-waits for through the library is ready; whatever else a strand awaits, ours or not, it is seen to
-stop at that point. Tasks that a guest starts in a nursery of its own are not counted.
+The guest library calls the same host interfaces as a component would, through a `NativeHost`.
 """
 
 from __future__ import annotations
 
 import inspect
 import reprlib
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
-from contextvars import ContextVar
-from types import coroutine
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -22,12 +16,13 @@ from inferlet.entry import Main, outcome
 from inferlet.native import HOST
 
 from pie.errors import GuestError, LimitExceeded
-from pie.signals import Pollable, Waiter, wait_any
+from pie.signals import Pollable
 
 from .conformity import MISMATCH, check_of
 from .host import Err, HostFunction, HostInterface, Ok, Wait
 from .instance import Instance
 from .interfaces._signatures import SIGNATURES, Signature
+from .strands import Strands
 
 T = TypeVar("T")
 
@@ -79,24 +74,12 @@ def _check_exit(end: SystemExit | BaseExceptionGroup[SystemExit]) -> None:
 
 
 @attrs.define(eq=False)
-class _Strand:
-    """A coroutine of the guest in a task of its own."""
-
-    waiter: Waiter
-    awake: bool = False
-    task: trio.lowlevel.Task | None = None
-
-
-@attrs.define(eq=False)
 class _Handle:
     """A host object that the guest holds, once or more."""
 
     kind: str
     value: Any
     count: int = 0
-
-
-_STRAND: ContextVar[_Strand] = ContextVar("_STRAND")
 
 
 class NativeHost:
@@ -111,7 +94,7 @@ class NativeHost:
             for name, function in interface.functions.items()
         }
         self._handles: dict[int, _Handle] = {}
-        self._awake = 0
+        self._strands = Strands(instance.mover)
         self._fault: Exception | None = None
 
     async def call(self, interface: str, function: str, /, *arguments: Any) -> Any:
@@ -135,7 +118,7 @@ class NativeHost:
         if not pollables:
             self._fault = GuestError("poll: the list of pollables is empty (X9)")
             raise self._fault
-        await self._wait(pollables)
+        await self._strands.wait(pollables)
         return [index for index, pollable in enumerate(pollables) if pollable.ready()]
 
     def drop(self, handle: Any, /) -> None:
@@ -152,10 +135,7 @@ class NativeHost:
 
     def watch(self, strand: Coroutine[Any, Any, T], /) -> Coroutine[Any, Any, T]:
         """`strand`, counted as moving from now on whenever it runs; await it in its own task."""
-        watched = _Strand(Waiter())
-        watched.waiter.woken = lambda: self._start(watched)
-        self._start(watched)
-        return self._run(watched, strand)
+        return self._strands.watch(strand)
 
     def check(self) -> None:
         """Raise what a host function has raised."""
@@ -215,60 +195,9 @@ class NativeHost:
     async def _settle(self, value: Any) -> Any:
         """The value of a host function that may have suspended."""
         if isinstance(value, Wait):
-            await self._wait(value.pollables)
+            await self._strands.wait(value.pollables)
             return value.result and value.result()
         return await value if inspect.iscoroutine(value) else value
-
-    async def _wait(self, pollables: Sequence[Pollable]) -> None:
-        strand = _STRAND.get(None)
-        mine = strand is not None and strand.task is trio.lowlevel.current_task()
-        waiter = strand.waiter if strand is not None and mine else Waiter()
-        while not any(pollable.ready() for pollable in pollables):
-            await wait_any(pollables, waiter)
-
-    async def _run(self, strand: _Strand, guest: Coroutine[Any, Any, T]) -> T:
-        strand.task = trio.lowlevel.current_task()
-        token = _STRAND.set(strand)
-        try:
-            return await _stepping(guest, lambda: self._start(strand), lambda: self._stop(strand))
-        finally:
-            _STRAND.reset(token)
-            self._stop(strand)
-
-    def _start(self, strand: _Strand) -> None:
-        if not strand.awake:
-            strand.awake = True
-            self._awake += 1
-        self._instance.mover.start()
-
-    def _stop(self, strand: _Strand) -> None:
-        if strand.awake:
-            strand.awake = False
-            self._awake -= 1
-            if not self._awake:
-                self._instance.mover.stop()
-
-
-@coroutine
-def _stepping(
-    guest: Coroutine[Any, Any, T], started: Callable[[], None], stopped: Callable[[], None]
-) -> Generator[Any, Any, T]:
-    """Await `guest`, telling whenever it suspends its task and whenever it goes on."""
-    step: Callable[[Any], Any] = guest.send
-    value: Any = None
-    while True:
-        try:
-            trap = step(value)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        stopped()
-        try:
-            value = yield trap
-            step = guest.send
-        except BaseException as error:  # noqa: BLE001  # raised inside the guest, Cancelled too
-            step, value = guest.throw, error
-        started()
 
 
 _RESOURCES = frozenset(
