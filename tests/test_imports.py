@@ -103,6 +103,7 @@ def test_pure_cores_know_neither_trio_nor_torch() -> None:
         "dispatch",
         "export_files",
         "audit",
+        "binding",
         "exports",
         "fairness",
         "moves",
@@ -115,6 +116,7 @@ def test_pure_cores_know_neither_trio_nor_torch() -> None:
         "queue",
         "quotas",
         "room",
+        "victims",
     )
     for core in cores:
         tree = ast.parse((ROOT / "actors" / f"{core}.py").read_text())

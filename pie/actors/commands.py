@@ -43,7 +43,7 @@ class Commands:
                 if number not in pool.free:
                     pool.stale.add(number)
                 reason = PassFailed(f"its adapter slot could not be cleared: {error}")
-                failed += self._table.fail_users(ResourceKind.ADAPTER, number, reason)
+                failed += self._table.binding.fail_users(ResourceKind.ADAPTER, number, reason)
         return failed
 
     async def _clear(self, number: int) -> PassFailed | None:

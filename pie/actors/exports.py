@@ -18,7 +18,7 @@ from pie.probes import sometimes
 
 from .hazards import Users, writers_of
 from .passes import Pending, Resource
-from .pools import Answer, Errand, Export, ExportKey, Importer
+from .pools import Answer, Errand, Export, ExportKey, Exports, Importer
 from .quotas import Holdings, Quotas
 from .room import Import, Room
 
@@ -38,7 +38,7 @@ def _gone(key: ExportKey, reason: str) -> GuestError:
 class ExportBook:
     """The entries of one model."""
 
-    entries: dict[ExportKey, Export]
+    entries: Exports
     _room: Room
     _users: Users
     _page_size: int

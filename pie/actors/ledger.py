@@ -138,7 +138,7 @@ class Ledger:
             submitted_at=now,
         )
         queue.number(pending)
-        lost = self.table.submit(pending)
+        lost = self.table.binding.submit(pending)
         self._enqueue(pending, owner, queue)
         if lost is not None:
             pending.error = _dependent_failure(lost)
@@ -146,7 +146,7 @@ class Ledger:
 
     def command(self, message: RunCommand, now: float) -> None:
         self._sequence += 1
-        slots = self.table.slots(message.instance, message.kind, message.pointers)
+        slots = self.table.binding.slots(message.instance, message.kind, message.pointers)
         command = PendingCommand(
             sequence=self._sequence,
             instance=message.instance,
@@ -157,7 +157,7 @@ class Ledger:
             slots=slots,
             writes=message.writes,
         )
-        self.table.submit_command(command)
+        self.table.binding.submit_command(command)
         owner = self._owners[message.instance]
         self._enqueue(command, owner, owner.line(message.queue))
 
@@ -180,7 +180,7 @@ class Ledger:
             return False
         self._sequence += len(tokens)
         self.finished_passes += len(tokens)
-        self.table.proceed(work)
+        self.table.binding.proceed(work)
         work.proceed(tokens[-1], len(tokens), self._sequence, now)
         return True
 
@@ -279,12 +279,12 @@ class Ledger:
         self.planner.remove(work)
         owner = self._owners.get(work.instance)
         if isinstance(work, PendingPass):
-            self.table.finish(work)
+            self.table.binding.finish(work)
             self.finished_passes += 1
             if isinstance(work, PendingDecoding) and owner is not None:
                 owner.queues[work.queue].counted(work)
         elif isinstance(work, PendingCommand):
-            self.table.finish_command(work)
+            self.table.binding.finish_command(work)
         asked: Ask[Any] = work.token
         if work.error is None:
             if isinstance(work, PendingPass) and not work.continues:

@@ -64,7 +64,7 @@ class Moves:
         first = self.table.room.first(PAGES)
         if first is None:
             return None
-        pages = self._enough(first, self.table.movable(first.instance, idle))
+        pages = self._enough(first, self.table.victims.movable(first.instance, idle))
         return (first, pages) if pages else None
 
     def _enough(self, request: Request, movable: Iterable[Resource]) -> list[Resource]:
@@ -85,7 +85,7 @@ class Moves:
         for request in self.table.room.behind_first(PAGES):
             if self._missing(request) <= 0:
                 return request, []
-            if pages := self._enough(request, self.table.movable_past(request.instance)):
+            if pages := self._enough(request, self.table.victims.movable_past(request.instance)):
                 return request, pages
         return None
 
@@ -100,7 +100,7 @@ class Moves:
         for work in dict.fromkeys(work for work, _ in self.table.users.of(page)):
             page.awaited_by(work)
             if isinstance(work, PendingPass):
-                self.table.ask_back(work)
+                self.table.binding.ask_back(work)
         return place
 
     def take_returned(self) -> dict[int, Returned]:

@@ -7,20 +7,21 @@ entries hold them, pending passes use them, and a number is reused only when nob
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pie.errors import Closed, OutOfResources, PieError
+from pie.errors import Closed, OutOfResources
 from pie.ids import InstanceId, Pointer, ResourceKind
-from pie.probes import sometimes
 
 from .audit import audit_holders, audit_numbers, audit_places, audit_quotas, audit_users
+from .binding import Binding
 from .exports import ExportBook
-from .hazards import Users, check_spoiled, order_by_pages, order_by_slots
-from .passes import Pending, PendingCommand, PendingPass, Resource
-from .pools import NAMES, Answer, Export, ExportKey, Importer, Pool, Space
+from .hazards import Users
+from .passes import Pending, Resource
+from .pools import NAMES, Answer, ExportKey, Exports, Importer, Pool, Space, Spaces
 from .quotas import Quotas
-from .room import Allocation, Copy, HostPool, Return, Room
+from .room import Allocation, HostPool, Room
+from .victims import Victims
 
 PAGE = ResourceKind.KV_PAGE
 
@@ -47,13 +48,15 @@ class PageTable:
         }
         self.room = Room(self.pools, HostPool(host_pages))
         self._users: dict[InstanceId, str] = {}
-        self._spaces: dict[tuple[InstanceId, ResourceKind], Space] = {}
-        self._exports: dict[ExportKey, Export] = {}
+        self._spaces: Spaces = {}
+        self._exports: Exports = {}
         self.users = Users()
         self._quotas = Quotas(max_pages_per_user)
         self.book = ExportBook(
             self._exports, self.room, self.users, page_size, self._quotas, keeps=keeps_exports
         )
+        self.binding = Binding(self._spaces, self.room, self.users, self.book, page_size)
+        self.victims = Victims(self._spaces, self._exports, self.room, self.users)
 
     # ------------------------------------------------------------------ instances
 
@@ -171,209 +174,6 @@ class PageTable:
             for (owner, of, name), export in self._exports.items()
             if owner == user and of is kind and export.visible
         )
-
-    # --------------------------------------------------------------------- passes
-
-    def submit(self, pending: PendingPass) -> PieError | None:
-        """Translate the pointers of a pass into references, order it behind what it conflicts
-        with, and count it as a user, asking for room for what has no number.
-
-        The result says why it reads slots that hold nothing (F7), or is None.
-        """
-        self._bind(pending)
-        first, pages = pending.first_written, pending.pages
-        # Most of a long history needs no look: nobody writes it and all of it is there.
-        notable = [
-            index
-            for index, page in enumerate(pages[:first])
-            if page.writers or page.number is None or page.spoiled is not None
-        ]
-        notable += range(first, len(pages))
-        order_by_pages(pending, self.users, notable, self.page_size)
-        for page in pages:
-            page.uses += 1
-        for page in pages[first:]:
-            page.writers += 1
-        self._use_slots(pending)
-        for index in notable:
-            if pages[index].number is None:
-                pages[index].awaited_by(pending)
-        if pending.copies:
-            self._ask_for_copies(pending)
-        if pending.ungranted:
-            self.ask_back(pending)
-            self.room.serve()
-        self.users.add(pending)
-        return check_spoiled(pending, notable, self.page_size)
-
-    def _use_slots(self, pending: PendingPass | PendingCommand) -> None:
-        """Order it behind what conflicts with it on embedding and adapter slots; use them."""
-        if slots := pending.slots:
-            order_by_slots(pending, self.users, slots)
-            for slot in slots:
-                slot.uses += 1
-
-    def _bind(self, pending: PendingPass) -> None:
-        """Look up what the pointers stand for, replacing shared pages it writes by copies (R8)."""
-        work, instance = pending.work, pending.instance
-        space = self._spaces[instance, PAGE]
-        pages = list(map(space.held.__getitem__, work.pages))
-        pending.first_written = (work.length - pending.inputs) // self.page_size
-        for index in range(pending.first_written, len(pages)):
-            if pages[index].holders > 1:
-                pages[index] = self._copy_on_write(pending, space, work.pages[index], pages[index])
-        pending.pages = pages
-        if work.stored or min(work.inputs) < 0:
-            slots = self._spaces[instance, ResourceKind.EMBEDDING].held
-            pointers = [pointer for _, pointer in work.stored]
-            pointers += [Pointer(-1 - value) for value in work.inputs if value < 0]
-            pending.embeddings = {pointer: slots[pointer] for pointer in pointers}
-            pending.slots = tuple(pending.embeddings.values())
-        if work.adapter is not None:
-            pending.adapter = self._spaces[instance, ResourceKind.ADAPTER].held[work.adapter]
-            pending.slots = (*pending.slots, pending.adapter)
-
-    def _copy_on_write(
-        self, pending: PendingPass, space: Space, pointer: Pointer, source: Resource
-    ) -> Resource:
-        sometimes("a page is copied on write")
-        target = Resource(ResourceKind.KV_PAGE, None, holders=1)
-        source.holders -= 1
-        space.held[pointer] = target
-        pending.copies += ((source, target),)
-        return target
-
-    def _ask_for_copies(self, pending: PendingPass) -> None:
-        for source, target in pending.copies:
-            source.uses += 1
-            if source.number is None:
-                source.awaited_by(pending)
-            arrival = self.room.next_arrival()
-            self.room.enqueue(Copy(pending.instance, arrival, source.kind, pending, source, target))
-
-    def ask_back(self, pending: PendingPass) -> None:
-        """Ask for the pages of a pass that are in host memory, in one request per instance."""
-        sources = [source for source, _ in pending.copies]
-        away = [page for page in (*pending.pages, *sources) if page.place is not None]
-        if not away:
-            return
-        request = self.room.returning.get(pending.instance)
-        if request is None:
-            arrival = self.room.next_arrival()
-            request = Return(pending.instance, arrival, ResourceKind.KV_PAGE, away)
-            self.room.returning[pending.instance] = request
-            self.room.enqueue(request)
-        else:
-            known = set(request.resources)
-            sometimes("a return from host memory is joined")
-            request.resources += [page for page in away if page not in known]
-
-    def proceed(self, pending: PendingPass) -> None:
-        """A step of a decoding is over, and it goes on: it has what it copied."""
-        self.room.protected.discard(pending.instance)
-        if pending.copies:
-            self._release([source for source, _ in pending.copies])
-            pending.forget_copies()
-
-    def finish(self, pending: PendingPass) -> None:
-        """The pass is over, well or not: it uses nothing any more."""
-        self.room.protected.discard(pending.instance)
-        for page in pending.pages[pending.first_written :]:
-            page.writers -= 1
-        self._release(pending.pages)
-        if pending.slots:
-            self._release(pending.slots)
-        if pending.copies:
-            self._release([source for source, _ in pending.copies])
-        self._over(pending)
-
-    def slots(
-        self, instance: InstanceId, kind: ResourceKind, pointers: Iterable[Pointer]
-    ) -> tuple[Resource, ...]:
-        """What the pointers of a command stand for."""
-        held = self._spaces[instance, kind].held
-        return tuple(held[pointer] for pointer in pointers)
-
-    def submit_command(self, command: PendingCommand) -> None:
-        """Order a command behind what it conflicts with and count it as a user of its slots."""
-        self._use_slots(command)
-        self.users.add(command)
-
-    def finish_command(self, command: PendingCommand) -> None:
-        """The command is over, well or not."""
-        self._release(command.slots)
-        self._over(command)
-
-    def fail_users(self, kind: ResourceKind, number: int, error: PieError) -> list[Pending]:
-        """Give what uses a slot the error, and nothing that has one already."""
-        failed = [
-            work
-            for work in self.users
-            if work.error is None
-            and any(slot.kind is kind and slot.number == number for slot in work.slots)
-        ]
-        for work in failed:
-            work.error = error
-        return failed
-
-    def _release(self, resources: Iterable[Resource]) -> None:
-        for resource in resources:
-            resource.uses -= 1
-            if not resource.holders:
-                self.room.reclaim(resource)
-
-    def _over(self, pending: Pending) -> None:
-        self.users.remove(pending)
-        self.book.finished(pending)
-        self.room.serve()
-
-    # --------------------------------------------------------------------- moving
-
-    def movable(self, first: InstanceId, idle: Sequence[InstanceId]) -> Iterator[Resource]:
-        """Pages that may move out for instance `first`, in this order (R5): exports that nobody
-        uses, private pages of the `idle`, those of younger instances than the first in line.
-
-        Not what an older one's pass needs, which would ask for it back at once and be first.
-        """
-        for export in self._unused_exports():
-            yield from (page for page in export.resources if self._may_wait(page, first))
-        younger = sorted((i for i in self._users if i > first and i not in idle), reverse=True)
-        for victim in (*idle, *younger):
-            space = self._spaces.get((victim, ResourceKind.KV_PAGE))
-            if space and victim != first and victim not in self.room.protected:
-                held = space.held.values()
-                yield from (page for page in held if self._may_wait(page, first, victim))
-
-    def _may_wait(self, page: Resource, first: InstanceId, near: InstanceId | None = None) -> bool:
-        return page.private and all(
-            work.instance > first and work.instance not in self.room.protected
-            for work, _ in self.users.of(page, near)
-        )
-
-    def movable_past(self, instance: InstanceId) -> list[Resource]:
-        """Pages that may move out for `instance` where nobody can run: all private ones that it
-        does not need itself, those that no pass waits for first, then those of the youngest.
-        """
-        exports = (page for export in self._unused_exports() for page in export.resources)
-        pages = [
-            page
-            for victim in sorted(self._users, reverse=True)
-            if victim != instance
-            for page in self._spaces[victim, ResourceKind.KV_PAGE].held.values()
-        ]
-        free = [
-            page
-            for page in (*exports, *pages)
-            if page.private
-            and not any(work.instance == instance for work, _ in self.users.of(page, instance))
-        ]
-        return sorted(free, key=lambda page: page.uses > 0)
-
-    def _unused_exports(self) -> Iterator[Export]:
-        """Entries of KV pages that nobody is about to import or save."""
-        for (_, kind, _), export in self._exports.items():
-            if kind is ResourceKind.KV_PAGE and not (export.importers or export.saving):
-                yield export
 
     # ------------------------------------------------------------------- the shell
 

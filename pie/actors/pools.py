@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from enum import Enum, auto
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -64,6 +64,10 @@ class Space:
         """So many are let go, or will not be added."""
         if self.holdings is not None:
             self.holdings.give_back(count)
+
+
+Spaces: TypeAlias = dict[tuple[InstanceId, ResourceKind], Space]
+"""Those of all instances and kinds."""
 
 
 @attrs.define(eq=False)
@@ -148,6 +152,9 @@ class Export:
         self.importers.remove(importer)
         importer.space.give_back(len(self.resources))
         return [Answer(importer.token, error=error)]
+
+
+Exports: TypeAlias = dict[ExportKey, Export]
 
 
 class Errand(Enum):

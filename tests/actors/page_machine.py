@@ -306,7 +306,7 @@ class PageTableMachine(RuleBasedStateMachine):
         )
         self.plain.submit(sequence, instance, pages, length, n)
         self.pending[sequence] = work
-        lost = self.table.submit(work)
+        lost = self.table.binding.submit(work)
         assert (lost is not None) is self.plain.reads_what_is_lost(sequence)
         if lost is not None:
             work.error = lost
@@ -383,7 +383,7 @@ class PageTableMachine(RuleBasedStateMachine):
         work.retire()
         del self.pending[work.sequence]
         self.plain.finish(work.sequence, failed=work.error is not None)
-        self.table.finish(work)
+        self.table.binding.finish(work)
         for later in needing if work.error is not None else []:
             if later.error is None and isinstance(later, PendingPass):
                 later.error = PassFailed("what it reads is lost")

@@ -65,13 +65,13 @@ def test_pages_that_an_older_pass_needs_do_not_move_for_a_younger_request() -> N
     table.open(young, "u")
     table.allocate(old, PAGE, 1, "page")
     work = a_writing_pass(old)
-    assert table.submit(work) is None
+    assert table.binding.submit(work) is None
     table.export(old, PAGE, [Pointer(0)], "x")
     table.drop_handles(old)
     table.allocate(young, PAGE, 1, "young")
 
     assert Moves(table).choose([]) is None
-    table.finish(work)
+    table.binding.finish(work)
     chosen = Moves(table).choose([])
     assert chosen is not None
     assert len(chosen[1]) == 1

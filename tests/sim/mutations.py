@@ -12,8 +12,9 @@ from unittest import mock
 
 import attrs
 
-from pie.actors import hazards, ledger, pages, room
+from pie.actors import binding, hazards, ledger, room
 from pie.actors.batching import Scheduler
+from pie.actors.binding import Binding
 from pie.actors.broker import Line
 from pie.actors.exports import ExportBook
 from pie.actors.fairness import FairOrder
@@ -116,7 +117,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="shared pages are written without a copy",
-        owner=PageTable,
+        owner=Binding,
         function="_bind",
         old="pages[index].holders > 1",
         new="False",
@@ -199,7 +200,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="embedding slots are not ordered",
-        owner=pages,
+        owner=binding,
         function="order_by_slots",
         old="if other.writes_slot(slot) or new.writes_slot(slot):",
         new="if False:",
