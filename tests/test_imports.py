@@ -115,6 +115,7 @@ def test_pure_cores_know_neither_trio_nor_torch() -> None:
         "prediction",
         "queue",
         "quotas",
+        "requests",
         "room",
         "victims",
     )

@@ -53,7 +53,7 @@ async def test_plain_decoding_meets_no_rare_place() -> None:
 def test_all_rare_places_of_the_engine_are_known() -> None:
     places = rare_places()
 
-    assert places["a copy takes over its page"].startswith("actors/room:")
+    assert places["a copy takes over its page"].startswith("actors/requests:")
     assert len(places) > 20
 
 

@@ -13,7 +13,8 @@ from pie.ids import ResourceKind
 from .passes import Pending, PendingCommand, PendingPass, Resource
 from .pools import Export, Pool, Space
 from .quotas import Holdings
-from .room import Allocation, Request, Room
+from .requests import Allocation
+from .room import Request, Room
 
 
 def audit_holders(spaces: Iterable[Space], entries: Iterable[list[Resource]]) -> set[Resource]:

@@ -19,7 +19,8 @@ from .exports import ExportBook
 from .hazards import Users, check_spoiled, order_by_pages, order_by_slots
 from .passes import Pending, PendingCommand, PendingPass, Resource
 from .pools import Space, Spaces
-from .room import Copy, Return, Room
+from .requests import Copy, Return
+from .room import Room
 
 
 @attrs.frozen(eq=False)
@@ -117,16 +118,15 @@ class Binding:
         away = [page for page in (*pending.pages, *sources) if page.place is not None]
         if not away:
             return
-        request = self._room.returning.get(pending.instance)
-        if request is None:
+        asked = self._room.returning.get(pending.instance)
+        if asked is None:
             arrival = self._room.next_arrival()
-            request = Return(pending.instance, arrival, ResourceKind.KV_PAGE, away)
-            self._room.returning[pending.instance] = request
-            self._room.enqueue(request)
+            self._room.returning[pending.instance] = away
+            self._room.enqueue(Return(pending.instance, arrival, ResourceKind.KV_PAGE, away))
         else:
-            known = set(request.resources)
+            known = set(asked)
             sometimes("a return from host memory is joined")
-            request.resources += [page for page in away if page not in known]
+            asked += [page for page in away if page not in known]
 
     def proceed(self, pending: PendingPass) -> None:
         """A step of a decoding is over, and it goes on: it has what it copied."""

@@ -20,7 +20,8 @@ from .hazards import Users, writers_of
 from .passes import Pending, Resource
 from .pools import Answer, Errand, Export, ExportKey, Exports, Importer
 from .quotas import Holdings, Quotas
-from .room import Import, Room
+from .requests import Import
+from .room import Room
 
 
 class UnknownExport(GuestError):

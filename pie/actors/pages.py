@@ -18,9 +18,10 @@ from .binding import Binding
 from .exports import ExportBook
 from .hazards import Users
 from .passes import Pending, Resource
-from .pools import NAMES, Answer, ExportKey, Exports, Importer, Pool, Space, Spaces
+from .pools import NAMES, Answer, ExportKey, Exports, HostPool, Importer, Pool, Space, Spaces
 from .quotas import Quotas
-from .room import Allocation, HostPool, Room
+from .requests import Allocation
+from .room import Room
 from .victims import Victims
 
 PAGE = ResourceKind.KV_PAGE

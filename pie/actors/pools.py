@@ -103,6 +103,40 @@ class Pool:
         return stale
 
 
+@attrs.define(eq=False)
+class HostPool:
+    """Places for pages in host memory; what is in them is the shell's."""
+
+    capacity: int
+    free: list[int] = attrs.field(init=False)
+    extra: set[int] = attrs.field(factory=set)
+    """Places beyond the capacity: of what came from a file and is on its way to the pool."""
+    _extra_taken: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.free = list(range(self.capacity))
+
+    @property
+    def used(self) -> int:
+        return self.capacity - len(self.free)
+
+    def take(self) -> int:
+        return heapq.heappop(self.free)
+
+    def take_extra(self) -> int:
+        """A place that no limit counts and nobody had before."""
+        place = self.capacity + self._extra_taken
+        self._extra_taken += 1
+        self.extra.add(place)
+        return place
+
+    def give_back(self, place: int) -> None:
+        if place < self.capacity:
+            heapq.heappush(self.free, place)
+        else:
+            self.extra.discard(place)
+
+
 @attrs.frozen(eq=False)
 class Importer:
     """An instance that wants handles of an export in its `space`."""

@@ -1,15 +1,13 @@
 """The line for room in the pools, oldest instance first (contract R4, R5). A pure core.
 
-Allocations, copies on write and returns from host memory stand in one line per kind; only the
-first is ever granted, and only whole.
+All requests for a kind stand in one line; only the first is ever granted, and only whole.
 """
 
 from __future__ import annotations
 
-import heapq
 from abc import ABC, abstractmethod
 from bisect import insort
-from typing import Any
+from typing import ClassVar
 
 import attrs
 
@@ -17,43 +15,9 @@ from pie.errors import PieError
 from pie.ids import InstanceId, ResourceKind
 from pie.probes import sometimes
 
-from .passes import Pending, PendingPass, Resource
-from .pools import Answer, Export, Importer, Pool, Space
+from .passes import Pending, Resource
+from .pools import Answer, HostPool, Pool
 from .quotas import to_spare
-
-
-@attrs.define(eq=False)
-class HostPool:
-    """Places for pages in host memory; what is in them is the shell's."""
-
-    capacity: int
-    free: list[int] = attrs.field(init=False)
-    extra: set[int] = attrs.field(factory=set)
-    """Places beyond the capacity: of what came from a file and is on its way to the pool."""
-    _extra_taken: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        self.free = list(range(self.capacity))
-
-    @property
-    def used(self) -> int:
-        return self.capacity - len(self.free)
-
-    def take(self) -> int:
-        return heapq.heappop(self.free)
-
-    def take_extra(self) -> int:
-        """A place that no limit counts and nobody had before."""
-        place = self.capacity + self._extra_taken
-        self._extra_taken += 1
-        self.extra.add(place)
-        return place
-
-    def give_back(self, place: int) -> None:
-        if place < self.capacity:
-            heapq.heappush(self.free, place)
-        else:
-            self.extra.discard(place)
 
 
 @attrs.frozen(eq=False)
@@ -72,6 +36,9 @@ class Returned:
 class Request(ABC):
     """A place in the line: oldest instance first, then first come."""
 
+    outlives: ClassVar[bool] = False
+    """Whether it stays in line when its instance has ended."""
+
     instance: InstanceId
     arrival: int
     kind: ResourceKind
@@ -85,123 +52,8 @@ class Request(ABC):
         """Take them; there are enough."""
 
     @abstractmethod
-    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
-        """What to answer and which passes to fail, since it will never be granted."""
-
-
-@attrs.define(eq=False)
-class Allocation(Request):
-    """New resources for an instance."""
-
-    space: Space
-    count: int
-    token: Any
-
-    def wanted(self) -> int:
-        return self.count
-
-    def grant(self, room: Room) -> None:
-        pool = room.pools[self.kind]
-        new = (Resource(self.kind, pool.take()) for _ in range(self.count))
-        room.answers.append(Answer(self.token, tuple(self.space.add(r) for r in new)))
-
-    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
-        self.space.give_back(self.count)
-        return [Answer(self.token, error=error)], []
-
-
-@attrs.define(eq=False)
-class Copy(Request):
-    """A page for the private copy that a pass writes to (R8)."""
-
-    work: PendingPass
-    source: Resource
-    target: Resource
-
-    def wanted(self) -> int:
-        return 0 if self._unneeded() or self._takes_over() else 1
-
-    def grant(self, room: Room) -> None:
-        pool = room.pools[self.kind]
-        if self._unneeded():
-            sometimes("nobody needs a copy any more")
-            return
-        if self._takes_over():
-            sometimes("a copy takes over its page")
-            self.target.number, self.source.number = self.source.number, None
-            self.work.copies = tuple(
-                pair for pair in self.work.copies if pair[1] is not self.target
-            )
-            self.source.uses -= 1
-        else:
-            self.target.number = pool.take()
-            if not self.work.finished:
-                pool.stale.discard(self.target.number)  # the copy overwrites all of it
-        self.target.arrived()
-
-    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
-        return [], _unfinished(self.target.awaiting)
-
-    def _unneeded(self) -> bool:
-        return self.work.finished and not self.target.holders and not self.target.uses
-
-    def _takes_over(self) -> bool:
-        """Whether everybody else has let go, so that the page itself becomes the copy.
-
-        The copy must be its only use: the same pass may read the original by another pointer.
-        """
-        if self.work.finished or self.source.holders or self.source.number is None:
-            return False
-        return self.source.uses == 1
-
-
-@attrs.define(eq=False)
-class Return(Request):
-    """Pages on their way back from host memory, for passes that wait for them."""
-
-    resources: list[Resource]
-
-    def wanted(self) -> int:
-        return sum(resource.place is not None for resource in self.resources)
-
-    def grant(self, room: Room) -> None:
-        room.returning.pop(self.instance, None)
-        room.protected.add(self.instance)
-        self._take_back(room)
-
-    def _take_back(self, room: Room) -> None:
-        pool = room.pools[self.kind]
-        for resource in self.resources:
-            if resource.place is not None:
-                resource.number = pool.take()
-                pool.stale.discard(resource.number)  # all of it is written back
-                room.returned.append(Returned(resource, resource.number, resource.place))
-                resource.place = None
-                resource.arrived()
-
-    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
-        waiting = [work for resource in self.resources for work in resource.awaiting]
-        return [], [work for work in _unfinished(waiting) if work.instance == self.instance]
-
-
-@attrs.define(eq=False)
-class Import(Return):
-    """Handles of an export that is not all in the pool."""
-
-    export: Export
-    importer: Importer
-
-    def grant(self, room: Room) -> None:
-        self._take_back(room)
-        room.answers += self.export.hand_out(self.importer)
-
-    def refuse(self, error: PieError) -> tuple[list[Answer], list[Pending]]:
-        return self.export.turn_away(self.importer, error), []
-
-
-def _unfinished(waiting: list[Pending]) -> list[Pending]:
-    """Each once; some have failed while they waited."""
-    return [work for work in dict.fromkeys(waiting) if not work.finished]
+    def refuse(self, room: Room, error: PieError) -> list[Pending]:
+        """Answer that it will never be granted; the passes that this fails."""
 
 
 def _age(request: Request) -> tuple[InstanceId, int]:
@@ -218,8 +70,8 @@ class Room:
     """What has to be told to askers."""
     returned: list[Returned] = attrs.field(factory=list)
     """What has to be written back before the next step."""
-    returning: dict[InstanceId, Return] = attrs.field(factory=dict)
-    """The open request of each instance whose passes wait for pages in host memory."""
+    returning: dict[InstanceId, list[Resource]] = attrs.field(factory=dict)
+    """What is asked back from host memory for the passes of each instance, in one request."""
     protected: set[InstanceId] = attrs.field(factory=set)
     """Came back and have not finished a pass since: not chosen to go out again (R5)."""
     _lines: dict[ResourceKind, list[Request]] = attrs.field(factory=dict)
@@ -267,11 +119,10 @@ class Room:
     def leave(self, instance: InstanceId, error: PieError) -> None:
         """An instance has ended: its questions are answered so; copies stay while needed."""
         for line in self._lines.values():
-            for request in [r for r in line if r.instance == instance and not isinstance(r, Copy)]:
+            for request in [r for r in line if r.instance == instance and not r.outlives]:
                 sometimes("who stands in line leaves")
                 line.remove(request)
-                self.answers += request.refuse(error)[0]
-        self.returning.pop(instance, None)
+                request.refuse(self, error)
         self.protected.discard(instance)
 
     def refuse(self, request: Request, error: PieError) -> list[Pending]:
@@ -280,11 +131,7 @@ class Room:
         if request not in line:
             return []
         line.remove(request)
-        if self.returning.get(request.instance) is request:
-            del self.returning[request.instance]
-        answers, failed = request.refuse(error)
-        self.answers += answers
-        return failed
+        return request.refuse(self, error)
 
     def behind_first(self, kind: ResourceKind) -> list[Request]:
         """Who stands in a line behind the first."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from pie.actors.pages import PageTable
 from pie.actors.passes import Pending, PendingPass, Resource
-from pie.actors.room import Copy
+from pie.actors.requests import Copy
 from pie.ids import ResourceKind
 
 from .page_model import PlainPage, PlainTable

@@ -23,10 +23,11 @@ from pie.actors.packing import Packer
 from pie.actors.pages import PageTable
 from pie.actors.passes import Pending
 from pie.actors.planner import _Step
-from pie.actors.pools import Pool
+from pie.actors.pools import HostPool, Pool
 from pie.actors.queue import CommandQueue
 from pie.actors.relocation import Relocation
-from pie.actors.room import Copy, HostPool, Room
+from pie.actors.requests import Copy
+from pie.actors.room import Room
 from pie.actors.steps import StepRunner
 from pie.actors.supervisor import Supervisor
 from pie.outbox import Outbox
