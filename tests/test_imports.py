@@ -24,7 +24,7 @@ LAYERS = [
     "config activity batch offload outbox",
     "mailbox",
     "signals",
-    "errors ids probes collector pruning",
+    "errors ids probes collector pruning folders",
 ]
 RANK = {name: rank for rank, row in enumerate(LAYERS) for name in row.split()}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import attrs
 
 from pie.errors import UsageError
+from pie.folders import cache_folder, data_folder
 from pie.pruning import prune
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -70,24 +71,10 @@ class Home:
 
 
 def open_home() -> Home:
-    """$PIE_HOME for both folders, else pie/ in the user's folders for cache and data.
-
-    Those are $XDG_CACHE_HOME, else ~/.cache, and $XDG_DATA_HOME, else ~/.local/share. Makes the
-    cache; raises UsageError if it is no use.
-    """
-    if chosen := os.environ.get("PIE_HOME"):
-        home = Home(Path(chosen).absolute())
-    else:
-        cache = _base("XDG_CACHE_HOME", ".cache")
-        home = Home(cache / "pie", _base("XDG_DATA_HOME", ".local/share") / "pie")
+    """The folders that `pie.folders` chooses. Makes the cache; UsageError if it is no use."""
+    home = Home(cache_folder(), data_folder())
     _make(home.path)
     return home
-
-
-def _base(variable: str, default: str) -> Path:
-    # The XDG specification says that a relative path there is to be ignored.
-    chosen = os.environ.get(variable, "")
-    return Path(chosen) if os.path.isabs(chosen) else Path.home() / default
 
 
 def _make(folder: Path) -> None:

@@ -104,11 +104,7 @@ class Rotary:
 
     @staticmethod
     def build(head_dim: int, rope: Rope) -> Rotary:
-        exponent = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-        frequency = 1.0 / rope.theta**exponent
-        if rope.divisors:
-            frequency = frequency / torch.tensor(rope.divisors, dtype=torch.float32)
-        return Rotary(frequency, rope.factor)
+        return Rotary(torch.from_numpy(rope.frequencies(head_dim)), rope.factor)
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The factors of rows, [rows, 1, head_dim] each, once for all layers.

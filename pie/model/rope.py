@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 
 @attrs.frozen(kw_only=True)
@@ -21,6 +23,15 @@ class Rope:
     """One for each pair; empty: all are 1."""
     factor: float = 1.0
     """Cosines and sines are multiplied by it (YaRN's attention factor)."""
+
+    def frequencies(self, head_dim: int) -> NDArray[np.float32]:
+        """What each pair turns by per position, [head_dim / 2].
+
+        Every step is rounded to float32, as in training.
+        """
+        exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+        plain = np.float32(1.0) / np.power(np.float32(self.theta), exponent)
+        return np.asarray(plain / np.array(self.divisors or (1.0,), np.float32), np.float32)
 
 
 def linear(pairs: int, factor: float) -> tuple[float, ...]:

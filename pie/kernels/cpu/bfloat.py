@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .emit import I16, I32, Emit, Value, const, vector
+from .emit import BF16, I16, I32, Emit, Value, const, vector
 
 LARGEST = 3.3895313892515355e38
 """The largest finite bfloat16."""
@@ -15,8 +15,14 @@ def finite(e: Emit, x: Value) -> Value:
 
 
 def narrow(e: Emit, x: Value) -> Value:
-    """Float32 to bfloat16 in 16-bit lanes, to the nearest, halves to even; as `dot.to_bf16`."""
+    """Float32 to the bits of bfloat16, to the nearest, halves to even; not a number stays so.
+
+    The instruction that there is for the target's own vectors takes subnormals for zeros.
+    """
     b, count = e.b, x.type.count
+    if count == e.lanes and e.target.bf16 and e.target.dot != "portable":
+        name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * count}"
+        return b.bitcast(e.call(name, vector(BF16, count), x), vector(I16, count))
     whole = vector(I32, count)
     bits = b.bitcast(x, whole)
     upper = b.lshr(bits, const(whole, 16))

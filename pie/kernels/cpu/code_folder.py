@@ -23,6 +23,7 @@ from pathlib import Path
 import llvmlite.binding as llvm
 
 from pie.errors import UsageError
+from pie.folders import cache_folder
 
 from .target import detect, host_features
 
@@ -38,14 +39,8 @@ _CHECKSUM = 32
 
 
 def machine_code() -> Path:
-    """Where machine code is kept: $PIE_HOME/cache/kernels, else pie/cache/kernels in the user's
-    folder for caches.
-    """
-    if chosen := os.environ.get("PIE_HOME"):
-        return Path(chosen).absolute() / "cache" / "kernels"
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(folder) if os.path.isabs(folder) else Path.home() / ".cache"
-    return base / "pie" / "cache" / "kernels"
+    """Where machine code is kept."""
+    return cache_folder() / "cache" / "kernels"
 
 
 @cache

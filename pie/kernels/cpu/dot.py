@@ -178,17 +178,3 @@ def dot_bf16(e: Emit, total: Value, x: Value, y: Value) -> Value:
     kind = vector(BF16, 2 * e.lanes)
     pair = (e.b.bitcast(x, kind), e.b.bitcast(y, kind))
     return e.call(f"llvm.x86.avx512bf16.dpbf16ps.{32 * e.lanes}", e.F, total, *pair)
-
-
-def to_bf16(e: Emit, x: Value) -> Value:
-    """Float32 lanes as the bits of bfloat16, halves to even; not a number stays so."""
-    b, short = e.b, vector(I16, e.lanes)
-    if e.target.bf16 and e.target.dot != "portable":
-        name = f"llvm.x86.avx512bf16.cvtneps2bf16.{32 * e.lanes}"
-        return b.bitcast(e.call(name, vector(BF16, e.lanes), x), short)
-    bits, sixteen = b.bitcast(x, e.I), const(e.I, 16)
-    odd = b.and_(b.lshr(bits, sixteen), const(e.I, 1))
-    rounded = b.add(bits, b.add(odd, const(e.I, 0x7FFF)))
-    quiet = b.or_(bits, const(e.I, 0x00400000))
-    chosen = b.select(b.fcmp_unordered("uno", x, x), quiet, rounded)
-    return b.trunc(b.lshr(chosen, sixteen), short)

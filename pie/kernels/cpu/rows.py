@@ -17,7 +17,8 @@ from functools import partial
 
 from pie.errors import UsageError
 
-from .dot import lanes, to_bf16
+from .bfloat import narrow
+from .dot import lanes
 from .embed import emit_embed
 from .emit import F32, I8, I32, I64, Emit, Value, const, vector
 from .layout import GROUP, Kind
@@ -106,7 +107,7 @@ def write_group(e: Emit, form: Form, values: list[Value], row: Value, group: Val
         _codes(e, values, address)
     elif e.target.bf16:
         for i, value in enumerate(values):
-            e.store(to_bf16(e, value), address, 2 * e.lanes * i)
+            e.store(narrow(e, value), address, 2 * e.lanes * i)
     else:
         for i, value in enumerate(values):
             e.store(value, address, 4 * e.lanes * i)

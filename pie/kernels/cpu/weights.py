@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from .dot import to_bf16
+from .bfloat import narrow
 from .emit import F32, I16, I32, I64, Emit, Value, const
 
 HEADER = 64
@@ -132,7 +132,7 @@ def weigh(e: Emit, scores: Value, pages: Value, partial: Value, head_dim: Value)
         at, new = e.at(scores, i, 64), []
         for part, total in zip(parts(e), sums, strict=True):
             weight = power2(e, e.b.fsub(e.load(e.F, at, part), spread))
-            e.store(to_bf16(e, weight) if e.target.bf16 else weight, at, part)
+            e.store(narrow(e, weight) if e.target.bf16 else weight, at, part)
             new.append(e.b.fadd(total, weight))
         return new
 

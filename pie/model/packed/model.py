@@ -18,7 +18,6 @@ from pie.kernels.cpu.rows import Form, row_bytes
 
 from ..checkpoint import Tensors
 from ..config import Activation, LlamaConfig, NormPlace, QKNorm
-from ..rope import Rope
 from .arena import Arena
 
 _ACTIVATIONS = {Activation.SILU: 0, Activation.GELU_TANH: 1}
@@ -112,7 +111,7 @@ class _Builder:
         self._tensors.check_all_taken()
         ropes = np.zeros(len(distinct), ROPE)
         for number, rope in enumerate(distinct):
-            frequencies = self._hold(_frequencies(rope, config.head_dim))
+            frequencies = self._hold(rope.frequencies(config.head_dim))
             ropes[number] = (address(frequencies), rope.factor)
         if Kind.BF16 in self._kinds and len(self._kinds) > 1:
             raise ModelError("weights in bfloat16 cannot be mixed with quantised ones")
@@ -173,11 +172,3 @@ class _Builder:
     def _hold(self, values: NDArray[Any]) -> NDArray[Any]:
         self._held.append(values)
         return values
-
-
-def _frequencies(rope: Rope, head_dim: int) -> Floats:
-    """What each pair turns by per position."""
-    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequency = np.float32(1.0) / np.power(np.float32(rope.theta), exponent)
-    divisors = np.array(rope.divisors or (1.0,), np.float32)
-    return np.asarray(frequency / divisors, np.float32)
