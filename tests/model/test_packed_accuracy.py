@@ -10,6 +10,7 @@ import pytest
 from benchmarks.accuracy.__main__ import TEXT
 from benchmarks.accuracy.compare import Divergence, compare, windows
 from benchmarks.accuracy.files import requantise
+from benchmarks.accuracy.folder import write_folder
 from pie.model import DType, load
 from pie.model.loading import read_checkpoint
 from pie.model.packed.choice import obstacle_of_machine
@@ -50,6 +51,15 @@ def test_every_kind_is_near_its_own_float32_path(tmp_path: Path, format: str, dt
     found = divergence(tmp_path / "t.gguf", tokens, 64, dtype)
     assert found.mean_kl < 0.1, found
     assert found.agreement > 0.8, found
+
+
+def test_a_folder_of_the_same_weights_is_as_near_as_the_file(tmp_path: Path) -> None:
+    source = write_gguf(tmp_path / "source.gguf", TINY)
+    requantise(source, tmp_path / "t.gguf", "BF16")
+    write_folder(source, tmp_path / "folder")
+    tokens = np.random.default_rng(1).integers(0, TINY.vocabulary, 128).tolist()
+    found = [divergence(tmp_path / name, tokens, 64) for name in ("t.gguf", "folder")]
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow
