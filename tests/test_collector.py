@@ -7,8 +7,10 @@ import sys
 
 SCRIPT = """
 import gc
-from pie.collector import relax_collector
+from pie.collector import relax_collector, rest_collector
 class Ring: pass
+rest_collector()
+assert not gc.isenabled()
 relax_collector()
 assert gc.isenabled() and gc.get_freeze_count() > 1000, gc.get_freeze_count()
 ring = Ring(); ring.self = ring; del ring

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pie import __version__
+from pie.collector import rest_collector
 
 from .auth import auth
 from .home import DEFAULT_MODEL, open_home
@@ -105,6 +106,7 @@ def run(
     are messages to it. The return value is the last line, unless its stdout ended with the same
     text. Exit code 1: it failed, with the reason on stderr.
     """
+    rest_collector()
     from .run import Options, run_command
 
     options = Options(

@@ -8,13 +8,15 @@ from functools import partial
 from pathlib import Path
 
 import attrs
+import trio
 
+from pie.batch import ModelRunner
 from pie.collector import relax_collector
 from pie.config import EngineConfig
 from pie.engine import ThreadedModel, open_engine
 from pie.errors import ModelError, UsageError
 from pie.guest.interfaces import ALL
-from pie.guest.wasm import WasmHost
+from pie.guest.wasm import Program, WasmHost
 from pie.model import DType, load
 from pie.model.store import pull, resolve
 from pie.offload import in_thread
@@ -101,10 +103,8 @@ async def _run(options: Options, ingredients: Ingredients, home: Home) -> int:
         # A trace that cannot be written is found before the work.
         async with _tracing(options.trace, config) as tracer:
             with progress() as say:
-                say(f"compiling {ingredients.component.name}")
-                program = await host.load(ingredients.component, name=ingredients.name)
-                say(f"loading {options.model}")
-                runner = await in_thread(partial(load, dtype=options.dtype), ingredients.model)
+                say(f"loading {ingredients.component.name} and {options.model}")
+                program, runner = await _load(host, options, ingredients)
             relax_collector()
             view = Json() if options.json else Stream(show_figures=options.stats)
             observe = None if tracer is None else tracer.model
@@ -121,6 +121,21 @@ async def _run(options: Options, ingredients: Ingredients, home: Home) -> int:
                 )
     finally:
         host.close()
+
+
+async def _load(
+    host: WasmHost, options: Options, ingredients: Ingredients
+) -> tuple[Program, ModelRunner]:
+    """Both at once: what is compiled for either leaves the interpreter to the other."""
+    programs: list[Program] = []
+
+    async def load_program() -> None:
+        programs.append(await host.load(ingredients.component, name=ingredients.name))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load_program)
+        runner = await in_thread(partial(load, dtype=options.dtype), ingredients.model)
+    return programs[0], runner
 
 
 @asynccontextmanager

@@ -84,7 +84,7 @@ class Cache:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode) or not _is_private(status):
                 _log.warning("not using %s: it must be a file of ours with mode 0600", path)
-            elif _digest(path.read_bytes()) != path.name.split(".")[1]:
+            elif _digest_of(path) != path.name.split(".")[1]:
                 _log.warning("not using %s: its content is damaged", path)
             else:
                 os.utime(path)  # the least recently used is deleted first
@@ -101,6 +101,11 @@ class Cache:
 
 def _digest(code: bytes) -> str:
     return hashlib.sha256(code).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_private(status: os.stat_result) -> bool:
