@@ -105,6 +105,7 @@ def test_pure_cores_know_neither_trio_nor_torch() -> None:
         "audit",
         "binding",
         "exports",
+        "failures",
         "fairness",
         "moves",
         "packing",

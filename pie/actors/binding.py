@@ -16,7 +16,8 @@ from pie.ids import InstanceId, Pointer, ResourceKind
 from pie.probes import sometimes
 
 from .exports import ExportBook
-from .hazards import Users, check_spoiled, order_by_pages, order_by_slots
+from .failures import check_spoiled
+from .hazards import Users, order_by_pages, order_by_slots
 from .passes import Pending, PendingCommand, PendingPass, Resource
 from .pools import Space, Spaces
 from .requests import Copy, Return

@@ -13,9 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from pie.errors import PieError
 from pie.ids import InstanceId, ResourceKind
-from pie.probes import sometimes
 
 from .passes import NOBODY, Group, Pending, PendingPass, Resource
 
@@ -81,61 +79,6 @@ def writers_of(
         if writes:
             found.add(work)
     return found
-
-
-def spoil(failed: PendingPass, error: PieError, page_size: int) -> None:
-    """Note that the slots `failed` should have written hold nothing (F7)."""
-    for _, pointer in failed.work.stored:
-        failed.embeddings[pointer].spoiled = 0, 1, error
-    copied = [target for _, target in failed.copies]
-    for index, page in enumerate(failed.pages):
-        _, first, end = failed.spans(page, index, page_size)
-        if page in copied:
-            first, end = 0, page_size
-        if first >= end:
-            continue
-        if page.spoiled is not None:  # what an earlier failure left is still not written
-            before, until, why = page.spoiled
-            error_of_first = why if before < first else error
-            page.spoiled = min(first, before), max(end, until), error_of_first
-        else:
-            page.spoiled = first, end, error
-
-
-def check_spoiled(new: PendingPass, notable: Iterable[int], page_size: int) -> PieError | None:
-    """Why `new` reads slots that hold nothing, or None; what it writes itself is good again.
-
-    `notable` are places in its page list, with those of all spoiled pages.
-    """
-    if new.embeddings and (lost := _check_slots(new)) is not None:
-        return lost
-    for source, target in new.copies:
-        target.spoiled = source.spoiled
-    for index in notable:
-        page = new.pages[index]
-        if page.spoiled is None:
-            continue
-        first, end, error = page.spoiled
-        reads, own_first, own_end = new.spans(page, index, page_size)
-        if first < min(reads, own_first if own_first < own_end else reads):
-            sometimes("a pass reads spoiled slots")
-            return error
-        sometimes("spoiled slots are passed by or written again")
-        left = max(first, own_end)
-        page.spoiled = (left, end, error) if left < end else None
-    return None
-
-
-def _check_slots(new: PendingPass) -> PieError | None:
-    """The same of embedding slots."""
-    taken = [new.embeddings[-1 - value] for value in new.work.inputs if value < 0]
-    for slot in taken:
-        if slot.spoiled is not None:
-            sometimes("a pass takes a vector that was never stored")
-            return slot.spoiled[2]
-    for _, pointer in new.work.stored:
-        new.embeddings[pointer].spoiled = None
-    return None
 
 
 def order_by_pages(new: PendingPass, users: Users, notable: Iterable[int], page_size: int) -> None:

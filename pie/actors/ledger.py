@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from pie.activity import Mover
-from pie.errors import Closed, OutOfResources, PageLost, PassFailed, PieError
+from pie.errors import Closed, OutOfResources, PassFailed, PieError
 from pie.ids import InstanceId, QueueId, ResourceKind
 from pie.mailbox import Ask
 from pie.messages import (
@@ -28,7 +28,7 @@ from pie.messages import (
 from pie.probes import sometimes
 
 from .decodings import PendingDecoding
-from .hazards import spoil
+from .failures import dependent_failure, fail_dependents, spoil
 from .observer import Observer
 from .packing import result_of
 from .pages import PageTable
@@ -141,7 +141,7 @@ class Ledger:
         lost = self.table.binding.submit(pending)
         self._enqueue(pending, owner, queue)
         if lost is not None:
-            pending.error = _dependent_failure(lost)
+            pending.error = dependent_failure(lost)
             self.finish(pending)
 
     def command(self, message: RunCommand, now: float) -> None:
@@ -272,7 +272,7 @@ class Ledger:
         for each in over:  # grows: a chain of failures may be long, so no recursion
             needing = [later for later in each.dependents if each in later.data]
             self._finish_one(each, answer)
-            over += _failing(each, needing)
+            over += fail_dependents(each, needing)
 
     def _finish_one(self, work: Pending, answer: Any) -> None:
         work.retire()
@@ -316,31 +316,3 @@ class Ledger:
         owner = self._owners[message.instance]
         owner.line(message.queue).append(Barrier(message))
         self._advance(owner, message.queue)
-
-
-def _failing(work: Pending, needing: list[Pending]) -> list[Pending]:
-    """Give those of `needing` an error; the ones that are over with it, not being in a step."""
-    over = []
-    for later in needing:
-        if later.instance == work.instance and later.error is None:
-            later.error = _dependent_failure(work.error)
-            if isinstance(later, PendingDecoding):
-                later.excuse()
-            if later.running:
-                sometimes("a pass fails beside one in the same step that needs it")
-            else:
-                over.append(later)
-    return over
-
-
-def _dependent_failure(error: PieError | None) -> PassFailed:
-    """What a pass is told that reads the results of a failed one; the first reason once."""
-    return (
-        error
-        if isinstance(error, _ReadsFailed | PageLost)
-        else _ReadsFailed(f"a pass whose results it reads failed: {error}")
-    )
-
-
-class _ReadsFailed(PassFailed):
-    """A pass failed because of another one."""

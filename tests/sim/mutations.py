@@ -12,7 +12,7 @@ from unittest import mock
 
 import attrs
 
-from pie.actors import binding, hazards, ledger, room
+from pie.actors import binding, failures, hazards, room
 from pie.actors.batching import Scheduler
 from pie.actors.binding import Binding
 from pie.actors.broker import Line
@@ -219,8 +219,8 @@ MUTATIONS = (
     ),
     Mutation(
         name="who needs a failed pass is not failed",
-        owner=ledger,
-        function="_failing",
+        owner=failures,
+        function="fail_dependents",
         old="if later.instance == work.instance and later.error is None:",
         new="if False:",
         scenario="order",
