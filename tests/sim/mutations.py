@@ -12,7 +12,7 @@ from unittest import mock
 
 import attrs
 
-from pie.actors import binding, failures, hazards, room
+from pie.actors import binding, hazards, ledger, room
 from pie.actors.batching import Scheduler
 from pie.actors.binding import Binding
 from pie.actors.broker import Line
@@ -89,7 +89,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="a use is not counted down",
-        owner=PageTable,
+        owner=Binding,
         function="finish",
         old="self._release(pending.slots)",
         new="pass",
@@ -111,7 +111,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="writers are not counted down",
-        owner=PageTable,
+        owner=Binding,
         function="finish",
         old="page.writers -= 1",
         new="pass",
@@ -219,7 +219,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="who needs a failed pass is not failed",
-        owner=failures,
+        owner=ledger,
         function="fail_dependents",
         old="if later.instance == work.instance and later.error is None:",
         new="if False:",
