@@ -8,46 +8,28 @@ which it was running in the record.
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import Any
 
 import attrs
 import trio
 
-from pie.activity import Activity, Mover
-from pie.actors.batching import Scheduler
-from pie.actors.executor import Device, Executor
-from pie.batch import ModelInfo
-from pie.config import Scheduling
+from pie.activity import Mover
 from pie.errors import PieError, UsageError, leaves
 from pie.ids import InstanceId
 from pie.mailbox import Ask
-from pie.messages import (
-    CancelDecoding,
-    EndInstance,
-    ExecutorMessage,
-    ModelService,
-    OpenInstance,
-    SchedulerMessage,
-    SubmitDecoding,
-)
-from pie.signals import Deadline, Signal, wait_any
+from pie.messages import CancelDecoding, EndInstance, ModelService, OpenInstance, SubmitDecoding
 from pie.trace.figures import Figures, Service, figures, served
 from pie.trace.reading import BatchFacts, InstanceFacts, ModelFacts, Record
 
 from ..determinism import run_simulated
+from .agenda import Agenda
 from .blank import BatchWatch, blank_info
 from .requests import Unplayable, learn, message_of, order_of_names
+from .services import MakeDevice, scheduling_of, start_service
 from .sources import Bell, Source, Step
-
-STUCK_SECONDS = 1e6
-"""Of virtual time without an answer, after which nobody waits any longer."""
-
-MakeDevice = Callable[[ModelFacts, ModelInfo], Device]
 
 
 @attrs.frozen
@@ -94,10 +76,7 @@ class _Replay:
         self._order = order_of_names(record.requests, users)
         self._parked: dict[int, list[tuple[Source, Step]]] = {}
         """By the `op` that has to be asked before theirs: who waits for another instance."""
-        self._agenda: list[tuple[float, int, int, Callable[[], None]]] = []
-        self._entries = count()
-        self._changed = Signal()
-        self._unanswered: dict[Step, None] = {}
+        self._agenda = Agenda()
         self._batches: list[BatchFacts] = []
         self._sources: list[Source] = []
         self._decodings: dict[SubmitDecoding, Step] = {}
@@ -116,7 +95,7 @@ class _Replay:
                 if facts.instance in steps:
                     at = self._began + facts.launched - first
                     self._prepare(facts, steps[facts.instance], services, at)
-            await self._go_on()
+            await self._agenda.run()
             for source in self._sources:
                 self._end(source, "")
             for service in services.values():
@@ -125,18 +104,11 @@ class _Replay:
 
     def _start_model(self, facts: ModelFacts, nursery: trio.Nursery) -> ModelService:
         info = blank_info(facts, self._pages)
-        config = _scheduling(facts, self._scheduling)
-        device = self._device(facts, info)
-        address, mailbox = trio.open_memory_channel[SchedulerMessage](math.inf)
-        executor, batches = trio.open_memory_channel[ExecutorMessage](0)
-        activity = Activity()
+        config = scheduling_of(facts, self._scheduling)
         watch = BatchWatch(facts.model, self._batches, self._proceeded)
-        scheduler = Scheduler(mailbox, executor, info, activity, config, None, watch)
-        nursery.start_soon(Executor(batches, device).run)
-        nursery.start_soon(scheduler.run)
-        return ModelService(index=facts.model, info=info, activity=activity, scheduler=address)
+        return start_service(facts.model, info, self._device(facts, info), config, watch, nursery)
 
-    # ------------------------------------------------------------------ the agenda
+    # ---------------------------------------------------------------- the requests
 
     def _prepare(
         self,
@@ -156,22 +128,7 @@ class _Replay:
                 if op in self._steps:
                     step.needs += 1
                     self._needed[op] = step
-        self._at(at, -1, lambda: self._launch(source))
-
-    def _at(self, when: float, order: int, action: Callable[[], None]) -> None:
-        heapq.heappush(self._agenda, (when, order, next(self._entries), action))
-        self._changed.set()
-
-    async def _go_on(self) -> None:
-        while self._agenda or self._unanswered:
-            while self._agenda and self._agenda[0][0] <= trio.current_time():
-                heapq.heappop(self._agenda)[-1]()
-            self._changed.clear()
-            until = self._agenda[0][0] if self._agenda else trio.current_time() + STUCK_SECONDS
-            await wait_any((self._changed, Deadline(until)))
-            if not (self._changed.ready() or self._agenda) and self._unanswered:
-                op = next(iter(self._unanswered)).request.op
-                raise UsageError(f"the replay is stuck: nobody answers request {op}")
+        self._agenda.at(at, -1, lambda: self._launch(source))
 
     def _launch(self, source: Source) -> None:
         def evict(error: PieError) -> None:
@@ -190,10 +147,10 @@ class _Replay:
         request, now = step.request, trio.current_time()
         outside = max(0.0, request.delay - request.think)
         if outside > 0:
-            self._at(now + outside, request.op, source.start)
+            self._agenda.at(now + outside, request.op, source.start)
         else:
             source.start()
-        self._at(now + request.delay, request.op, lambda: self._issue(source, step))
+        self._agenda.at(now + request.delay, request.op, lambda: self._issue(source, step))
 
     def _issue(self, source: Source, step: Step) -> None:
         if source.over is None and not self._park(source, step):
@@ -219,13 +176,13 @@ class _Replay:
         for source, parked in self._parked.pop(step.request.op, ()):
             source.start()
             action = partial(self._issue, source, parked)
-            self._at(trio.current_time(), parked.request.op, action)
+            self._agenda.at(trio.current_time(), parked.request.op, action)
 
     def _send(self, source: Source, step: Step, message: Any) -> None:
         step.message, step.issued = message, trio.current_time()
         service = next(s for s in source.services if s.index == step.request.model)
         if isinstance(message, Ask):
-            self._unanswered[step] = None
+            self._agenda.expect(step.request.op)
             message.reply.add(Bell(lambda: self._answered(source, step)))
         service.tell(message)
         if isinstance(message, SubmitDecoding):
@@ -241,14 +198,13 @@ class _Replay:
 
     def _answered(self, source: Source, step: Step) -> None:
         step.answered, step.error = trio.current_time(), step.message.reply.error
-        del self._unanswered[step]
+        self._agenda.came(step.request.op)
         try:
             learn(step.request, step.message, source.pointers)
         except Unplayable as error:
             self._end(source, str(error))
         if step.request.op in self._needed:
             self._satisfied(source, self._needed[step.request.op])
-        self._changed.set()
 
     def _end(self, source: Source, reason: str) -> None:
         """It makes no further requests; whoever shared with it keeps what it shared."""
@@ -280,11 +236,3 @@ class _Replay:
         failed = len(passes) - len(good)
         given_up = {s.facts.instance: s.over for s in self._sources if s.over}
         return Replayed(services, self._batches, figures(services, self._batches, failed), given_up)
-
-
-def _scheduling(facts: ModelFacts, changes: Mapping[str, Any]) -> Scheduling:
-    """As recorded, but for `changes`. UsageError for a setting that there is not."""
-    known = {field.name for field in attrs.fields(Scheduling)}
-    for name in {*facts.scheduling, *changes} - known:
-        raise UsageError(f"there is no scheduling setting {name!r}; there are {sorted(known)}")
-    return Scheduling(**{**facts.scheduling, **changes})
