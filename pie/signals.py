@@ -8,8 +8,9 @@ level-triggered; a `Deadline` is ready from a point of Trio's clock on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -26,6 +27,14 @@ class _Nothing:
 
 
 _NOTHING: Any = _Nothing()
+
+
+class Watcher(Protocol):
+    """What a signal tells that it is set, once."""
+
+    def wake(self) -> None: ...
+
+    def nudge(self) -> None: ...
 
 
 @attrs.define(eq=False)
@@ -101,7 +110,7 @@ class Signal:
 
     def __init__(self, *, ready: bool = False) -> None:
         self._set = ready
-        self._waiters: list[Waiter] = []
+        self._waiters: list[Watcher] = []
 
     def ready(self) -> bool:
         return self._set
@@ -126,12 +135,43 @@ class Signal:
     def clear(self) -> None:
         self._set = False
 
-    def add(self, waiter: Waiter) -> None:
+    def add(self, waiter: Watcher) -> None:
         self._waiters.append(waiter)
 
-    def discard(self, waiter: Waiter) -> None:
+    def discard(self, waiter: Watcher) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)
+
+
+@attrs.define(eq=False)
+class _Callback:
+    """Calls `call` whenever its signal is set, and clears that before."""
+
+    signal: Signal
+    call: Callable[[], None]
+
+    def wake(self) -> None:
+        self.signal.clear()
+        self.signal.add(self)
+        self.call()
+
+    nudge = wake
+
+
+@contextmanager
+def calling(call: Callable[[], None], signal: Signal) -> Iterator[None]:
+    """Within the context `call` runs whenever `signal` is set, in `set` itself: for what takes less
+    time than waking a task. It is cleared before.
+    """
+    callback = _Callback(signal, call)
+    if signal.ready():
+        callback.wake()
+    else:
+        signal.add(callback)
+    try:
+        yield
+    finally:
+        signal.discard(callback)
 
 
 @attrs.frozen

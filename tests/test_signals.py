@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from pie.signals import Deadline, Signal, Waiter, wait_any
+from pie.signals import Deadline, Signal, Waiter, calling, wait_any
 
 
 async def test_the_first_of_several_signals_ends_the_wait() -> None:
@@ -112,3 +112,18 @@ async def test_a_nudge_wakes_without_telling_unless_it_is_followed_by_more() -> 
                 wake()
             assert one.ready()
         assert heard == wanted
+
+
+async def test_a_callback_runs_within_every_set_and_finds_the_signal_cleared() -> None:
+    """Whatever was set before it was there counts, too."""
+    signal, seen = Signal(ready=True), list[bool]()
+
+    with calling(lambda: seen.append(signal.ready()), signal):
+        at_first = len(seen)
+        signal.set()
+        signal.nudge()
+    signal.set()
+
+    assert at_first == 1
+    assert seen == [False, False, False]
+    assert signal.ready()

@@ -14,7 +14,7 @@ from pie.mailbox import post
 from pie.messages import ExecutorMessage, RunBatch, RunSteps, TokenFeed
 from pie.multistep import MultiStep
 from pie.probes import sometimes
-from pie.signals import Signal, wait_any
+from pie.signals import Signal, calling, wait_any
 
 from .counters import Counters
 from .decodings import PendingDecoding
@@ -131,22 +131,27 @@ class StepRunner:
         await self._after_start()
         works = decodings_of(step)
         settled = 0  # of its steps, those that others have followed
-        with announcing(steps, works):
-            while True:
-                await wait_any((reply, steps.progress, self.changed))
-                steps.progress.clear()
+
+        def settle() -> None:
+            nonlocal settled
+            followed = steps.followed
+            if followed > settled:
+                packer.began_for_good()
+                self._follow(step, works, steps, settled, followed)
+                settled = followed
+
+        def progressed() -> None:
+            settle()
+            self.nudge_readers()
+
+        with announcing(steps, works), calling(progressed, steps.progress):
+            while not reply.ready():
                 self.changed.clear()
-                over, followed = reply.ready(), steps.followed
-                if followed > settled:
-                    packer.began_for_good()
-                    self._follow(step, works, steps, settled, followed)
-                    settled = followed
-                if over:
-                    break
                 if self.wanted(len(step)) or not all(work.wanted for work in works):
                     sometimes("a device that goes on by itself is halted")
                     steps.halt()
-                self.nudge_readers()
+                await wait_any((reply, self.changed))
+        settle()
         reply.take()
         return BatchResult(tokens=steps.tokens[settled], sampled_finite=steps.finite[settled])
 
