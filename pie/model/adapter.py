@@ -8,6 +8,7 @@ to depend on nothing but the row and its adapter.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 import attrs
 import numpy as np
@@ -62,12 +63,10 @@ Deltas = list[Delta | None]
 """One per layer; None: no change."""
 
 
-def merge(adapter: Adapter, config: LlamaConfig) -> Deltas:
-    """Prepare an adapter for use: the three projections of a layer become one."""
-    return [_delta(adapter, layer, config) for layer in range(config.layers)]
-
-
-def _delta(adapter: Adapter, layer: int, config: LlamaConfig) -> Delta | None:
+def _delta(
+    adapter: Adapter, layer: int, config: LlamaConfig, outputs_of: Callable[[Floats], Floats]
+) -> Delta | None:
+    """The three projections of a layer become one."""
     found = [(target, adapter.get((layer, target))) for target in TARGETS]
     ranks = sum(projection.rank for _, projection in found if projection is not None)
     if not ranks:
@@ -84,7 +83,7 @@ def _delta(adapter: Adapter, layer: int, config: LlamaConfig) -> Delta | None:
             up[row : row + rows[target], columns] = projection.up * scale
             rank = columns.stop
         row += rows[target]
-    return Delta(down, up)
+    return Delta(down, outputs_of(up))
 
 
 @attrs.frozen(eq=False)
@@ -110,6 +109,8 @@ class AdapterBank:
 
     _config: LlamaConfig
     _support: LoraSupport
+    _outputs: Callable[[Floats], Floats] = lambda up: up
+    """From a delta's `up` with the model's q, k and v rows to one with those of the runner."""
     _slots: dict[int, _Slot] = attrs.field(factory=dict, repr=False)
     _noisy: OrderedDict[tuple[int, int], Deltas] = attrs.field(factory=OrderedDict, repr=False)
     """Perturbed adapters by (slot, seed), the least recently used first."""
@@ -170,8 +171,12 @@ class AdapterBank:
         return held
 
     def _put(self, slot: int, adapter: Adapter, strategy: Strategy | None) -> None:
-        self._slots[slot] = _Slot(adapter, merge(adapter, self._config), strategy)
+        self._slots[slot] = _Slot(adapter, self._merged(adapter), strategy)
         self._forget_noise(slot)
+
+    def _merged(self, adapter: Adapter) -> Deltas:
+        config = self._config
+        return [_delta(adapter, layer, config, self._outputs) for layer in range(config.layers)]
 
     def _forget_noise(self, slot: int) -> None:
         for key in [key for key in self._noisy if key[0] == slot]:
@@ -186,7 +191,7 @@ class AdapterBank:
             self._noisy.move_to_end((slot, seed))
             return kept
         with _unbounded():
-            made = merge(held.strategy.adapter(seed), self._config)
+            made = self._merged(held.strategy.adapter(seed))
         self._noisy[slot, seed] = made
         self._noisy_bytes += _bytes(made)
         while self._noisy_bytes > NOISY_BYTES and len(self._noisy) > 1:

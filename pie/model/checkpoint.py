@@ -72,6 +72,13 @@ class Tensors:
         """
         return Arena.reserve(self.packed_bytes(floats))
 
+    def reorder(self, name: str, outputs: int, inputs: int, order: NDArray[np.int64]) -> None:
+        """Let the matrix [outputs, inputs] be packed with its outputs in `order`, -1: zeros.
+
+        ModelError as `take`.
+        """
+        self._matrices[name] = self._matrix(name, outputs, inputs).reordered(order)
+
     def take_packed(
         self, name: str, outputs: int, inputs: int, arena: Arena, floats: Kind = Kind.Q8
     ) -> Packed:
@@ -80,15 +87,19 @@ class Tensors:
         `floats` (Q8 or BF16) is what single floats become. ModelError as `take`; NotPackable,
         with the tensor left where it is, if the layout cannot hold it.
         """
+        matrix = self._matrix(name, outputs, inputs)
+        packed, error = matrix.pack(arena, floats)
+        self._conversions.note(matrix.format, packed.kind, error)
+        self.drop([name])
+        return packed
+
+    def _matrix(self, name: str, outputs: int, inputs: int) -> Matrix:
         matrix = self._matrices.get(name)
         if matrix is None:
             what = "is no matrix of a known format" if name in self else "is missing"
             raise ModelError(f"{self._source}: tensor {name} {what}")
         self._check_shape(name, (matrix.outputs, matrix.inputs), (outputs, inputs))
-        packed, error = matrix.pack(arena, floats)
-        self._conversions.note(matrix.format, packed.kind, error)
-        self.drop([name])
-        return packed
+        return matrix
 
     def _check_shape(self, name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         if found != wanted:

@@ -190,6 +190,25 @@ def test_rows_are_taken_in_the_order_that_is_asked(tmp_path: Path) -> None:
         name="w", format="Q4_1", inputs=64, rows=plain.rows, order=order, file=plain.file
     )
     np.testing.assert_array_equal(unpack(packed(turned)[0]), unpack(packed(plain)[0])[order])
+    again = order[::-1].copy()
+    both = unpack(packed(turned.reordered(again))[0])
+    np.testing.assert_array_equal(both, unpack(packed(plain)[0])[order[again]])
+
+
+@pytest.mark.parametrize("format", [*FORMATS, "Q3_K", "IQ4_NL", "F16", "BF16"])
+def test_zeros_can_be_put_between_rows(tmp_path: Path, format: str) -> None:
+    if format in FORMATS:
+        raw = random_rows(format, 20, 256)
+    else:
+        block, size = gguf.GGML_QUANT_SIZES[Type[format]]
+        raw = np.random.default_rng(7).integers(0x20, 0x30, (20, 256 // block * size), np.uint8)
+    plain = matrix(tmp_path, format, raw, 256)
+    order = np.array([0, 1, -1, *range(2, 20), -1])
+    result, error = packed(plain.reordered(order))
+    whole, same = packed(plain)
+    assert (result.outputs, error) == (22, same)
+    np.testing.assert_array_equal(unpack(result)[order >= 0], unpack(whole))
+    assert not unpack(result)[order < 0].any()
 
 
 def test_both_ways_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,11 @@ def divergence(expected: Floats, found: Floats) -> float:
 def test_what_cannot_be_packed_runs_in_float32_and_says_why(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        runner = load(save(published("llama", seed=1), tmp_path), pages=1)
-    assert isinstance(runner, TorchRunner)
-    assert "its head size 16 is no multiple of 32" in caplog.text
+    sizes = {"attention": {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 16}}
+    sizes |= {"hidden": {"hidden_size": 80}, "feed-forward": {"intermediate_size": 112}}
+    for what, facts in sizes.items():
+        with caplog.at_level(logging.WARNING):
+            runner = load(save(published("llama", seed=1, **facts), tmp_path / what), pages=1)
+        assert isinstance(runner, TorchRunner)
+        assert f"its {what} size" in caplog.text
+        assert caplog.text.endswith("is no multiple of 32\n")

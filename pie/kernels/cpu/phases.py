@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .attention import attend_rows, attend_segment, combine, partial_bytes, segments
 from .jit import compiled
 from .layout import BLOCK, GROUP, GROUP_BYTES, Kind
 from .lora import lora_down
@@ -20,7 +19,6 @@ from .plan import (
     longs_at,
     plan_at,
     ropes_at,
-    tasks_at,
     uses_at,
 )
 from .rope import rope_factors
@@ -128,102 +126,6 @@ def narrow(thread: int, plan: int, index: int) -> None:
             norm(x, layer.attention_norm, scratch, p.hidden, p.epsilon)
             x = scratch
         lora_down(x, use.down, use.ranks, p.hidden, p.lora + r * p.rank_stride * 4)
-
-
-@compiled
-def finish_heads(p: Any, row: int, own: int, group: int) -> None:
-    """Quantise what the query heads of one KV head have seen."""
-    inputs = p.heads * p.head_dim
-    width = group * p.head_dim
-    seen, out = p.attended + (row * inputs + own * width) * 4, p.xq + row * p.attended_row
-    quantise(p.form, seen, out, inputs, own * width // GROUP, width // GROUP)
-
-
-@staged
-def attend(thread: int, plan: int, index: int, phase: int) -> None:
-    """An item is one KV head of a task; the result is quantised at once."""
-    p = plan_at(plan, 1)[0]
-    layer = layers_at(p.layer_records, p.layers)[index]
-    tasks = tasks_at(p.tasks, p.task_count)
-    group, scratch = p.heads // p.kv_heads, p.scratch + thread * p.scratch_bytes
-    query, width = p.query_bytes, p.head_dim * 4
-    while True:
-        item = claim(p, phase)
-        if item >= p.task_count * p.kv_heads:
-            break
-        task, own = tasks[item // p.kv_heads], item % p.kv_heads
-        place = task.first_row * p.heads + own * group
-        attend_rows(
-            p.queries + place * query,
-            p.attended + place * width,
-            task.rows,
-            p.heads,
-            group,
-            p.head_dim,
-            task.limit,
-            layer.window,
-            p.masks + 8 * task.first_row,
-            task.pages,
-            p.pages + (index * p.kv_heads + own) * p.head_bytes,
-            p.page_bytes,
-            p.attention_cap,
-            scratch,
-            p.kv_form,
-        )
-        for row in range(task.first_row, task.first_row + task.rows):
-            finish_heads(p, row, own, group)
-
-
-@staged
-def attend_parts(thread: int, plan: int, index: int, phase: int) -> None:
-    """Long rows: an item is one segment of one KV head of a task of one row."""
-    p = plan_at(plan, 1)[0]
-    layer = layers_at(p.layer_records, p.layers)[index]
-    tasks = tasks_at(p.tasks, p.task_count)
-    masks = longs_at(p.masks, p.rows)
-    group, scratch = p.heads // p.kv_heads, p.scratch + thread * p.scratch_bytes
-    while True:
-        item = claim(p, phase)
-        if item >= p.task_count * p.kv_heads * p.split:
-            break
-        segment, rest = item % p.split, item // p.split
-        task, own = tasks[rest // p.kv_heads], rest % p.kv_heads
-        if segment >= segments(task.limit):
-            continue
-        place = task.first_row * p.heads + own * group
-        attend_segment(
-            p.queries + place * p.query_bytes,
-            p.partials + place * p.split * partial_bytes(p.head_dim),
-            group,
-            p.head_dim,
-            task.limit,
-            layer.window,
-            masks[task.first_row],
-            task.pages,
-            p.pages + (index * p.kv_heads + own) * p.head_bytes,
-            p.page_bytes,
-            p.attention_cap,
-            segment,
-            scratch,
-            p.kv_form,
-        )
-
-
-@staged
-def attend_joined(thread: int, plan: int, phase: int) -> None:
-    """Join the segments of `attend_parts`: an item is one KV head of a task."""
-    p = plan_at(plan, 1)[0]
-    tasks, group = tasks_at(p.tasks, p.task_count), p.heads // p.kv_heads
-    while True:
-        item = claim(p, phase)
-        if item >= p.task_count * p.kv_heads:
-            break
-        task, own = tasks[item // p.kv_heads], item % p.kv_heads
-        place = task.first_row * p.heads + own * group
-        partials = p.partials + place * p.split * partial_bytes(p.head_dim)
-        out = p.attended + place * p.head_dim * 4
-        combine(partials, out, group, p.head_dim, task.limit)
-        finish_heads(p, task.first_row, own, group)
 
 
 @staged

@@ -26,7 +26,7 @@ def _record(integers: str, floats: str = "") -> np.dtype[np.void]:
 
 PLAN = _record(
     # The model.
-    """layers hidden heads kv_heads head_dim ffn vocabulary form activation
+    """layers hidden heads kv_heads head_dim head_size apart ffn vocabulary form activation
     hidden_row attended_row ffn_row bare_row
     layer_records ropes rope_records embedding embedding_kind head head_kind final_norm
     """
@@ -48,9 +48,12 @@ PLAN = _record(
     finite tokens_out ids_out probabilities_out """
     # Several steps in one call (`multistep`).
     """done over halt announce bell following uniforms stops stop_starts going""",
-    "epsilon embedding_scale final_cap attention_cap query_scale",
+    "epsilon head_epsilon embedding_scale final_cap attention_cap query_scale",
 )
-"""A step. `kv_form`: a `lines.Form`. Arrays by address:
+"""A step. A head has `head_dim` dimensions, a multiple of 16, of which `head_size` are the model's:
+the first of each half; the others are zeros, and norms of q and k have `head_epsilon` for them.
+`apart`: the heads of a row can only be quantised together. `kv_form`: a `lines.Form`. Arrays by
+address:
 `tokens`, `positions` int32 [rows]; `inputs` int64 [rows] (address of
 a row's float32 input, or 0: its token); `row_pages`, `row_slots` int32 [rows] (where the row's K
 and V go); `masks` int64 [rows] (address of a row's visible slots, a uint16 per page, or 0); `x`

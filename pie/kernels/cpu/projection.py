@@ -40,7 +40,7 @@ def store_head(p: Any, index: int, layer: Any, head: int, row: int, values: int)
         factors = p.factors + (row * p.ropes + layer.rope) * p.head_dim * 4
     if head < p.heads:
         if layer.q_norm != 0:
-            head_norm(values, layer.q_norm, values, p.head_dim, p.epsilon)
+            head_norm(values, layer.q_norm, values, p.head_dim, p.head_epsilon)
         out = p.queries + (row * p.heads + head) * p.query_bytes
         if p.kv_form == _INT8:
             store_query8(values, factors, out, p.head_dim, p.query_scale)
@@ -57,7 +57,7 @@ def store_head(p: Any, index: int, layer: Any, head: int, row: int, values: int)
             store_value(values, page, slot, p.head_dim)
         return
     if layer.k_norm != 0:
-        head_norm(values, layer.k_norm, values, p.head_dim, p.epsilon)
+        head_norm(values, layer.k_norm, values, p.head_dim, p.head_epsilon)
     if p.kv_form == _INT8:
         store_key8(values, factors, page, slot, p.head_dim)
     else:
@@ -121,7 +121,7 @@ def normalise_heads(thread: int, plan: int, index: int) -> None:
     for r in range(thread, p.rows, p.threads):
         q = p.bare + r * p.bare_row
         k = q + q_size * 4
-        norm(q, layer.q_row_norm, q, q_size, p.epsilon)
-        norm(k, layer.k_row_norm, k, k_size, p.epsilon)
+        norm(q, layer.q_row_norm, q, q_size, p.head_epsilon)
+        norm(k, layer.k_row_norm, k, k_size, p.head_epsilon)
         for head in range(p.heads + p.kv_heads):
             store_head(p, index, layer, head, r, q + head * width)

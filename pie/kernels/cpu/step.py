@@ -1,19 +1,18 @@
 """One forward pass as one function that all threads run; seven barriers a layer.
 
-One more where the heads of a row are normalised together.
+One more where the heads of a row are normalised together, and one where what they have seen can
+only be quantised together.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from .attending import attend, attend_joined, attend_parts, join_heads
 from .jit import compiled
 from .outputs import answer, gather, keep, project_vocabulary
 from .phases import (
     add_normalised,
-    attend,
-    attend_joined,
-    attend_parts,
     feed,
     narrow,
     normalise,
@@ -91,7 +90,10 @@ def run_step(thread: int, plan: int, met: int) -> int:
             met = arrive(p, met)
             attend_joined(thread, plan, phase + 5)
         met = arrive(p, met)
-        width, row, kind = p.heads * p.head_dim, p.attended_row, layer.o_kind
+        if p.apart:
+            join_heads(thread, plan)
+            met = arrive(p, met)
+        width, row, kind = p.heads * p.head_size, p.attended_row, layer.o_kind
         norm, bias = layer.attention_post_norm, layer.o_bias
         out = p.x if norm == 0 else p.y
         product(thread, plan, phase + 2, layer.o, kind, width, p.xq, row, bias, out, norm == 0)

@@ -13,6 +13,7 @@ from pie.kernels.cpu.plan import USE
 from ..adapter import AdapterBank, LoraSupport, Use
 from ..config import LlamaConfig
 from ..lora_file import TARGETS
+from .heads import Heads
 
 
 @attrs.frozen(eq=False)
@@ -37,9 +38,9 @@ class StepUses:
 class PackedAdapters:
     """The adapter slots of a packed runner."""
 
-    def __init__(self, config: LlamaConfig, support: LoraSupport) -> None:
+    def __init__(self, config: LlamaConfig, heads: Heads, support: LoraSupport) -> None:
         self._layers = config.layers
-        self._bank = AdapterBank(config, support)
+        self._bank = AdapterBank(config, support, heads.spread)
         self.most_ranks = len(TARGETS) * support.max_rank
         """Most inner products of a row in one layer."""
 

@@ -20,7 +20,8 @@ def obstacle_of_machine() -> str | None:
 
 def obstacle_of_model(config: LlamaConfig) -> str | None:
     """Why a model of this shape cannot; None: it can."""
-    sizes = (("head", config.head_dim), ("hidden", config.hidden), ("feed-forward", config.ffn))
+    heads = config.heads * config.head_dim
+    sizes = (("hidden", config.hidden), ("attention", heads), ("feed-forward", config.ffn))
     for what, size in sizes:
         if size % GROUP:
             return f"its {what} size {size} is no multiple of {GROUP}"

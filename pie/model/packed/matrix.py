@@ -38,12 +38,18 @@ class Matrix:
     rows: NDArray[np.uint8] = attrs.field(repr=False)
     """[outputs, bytes of a row]"""
     order: NDArray[np.int64] | None = None
-    """[outputs] which row of the file is output i; None: they are in order."""
+    """[outputs] which row of the file is output i, or -1: zeros; None: they are in order."""
     file: MappedFile
 
     @property
     def outputs(self) -> int:
-        return len(self.rows)
+        return len(self.rows if self.order is None else self.order)
+
+    def reordered(self, order: NDArray[np.int64]) -> Matrix:
+        """Its outputs in another order, as `order` of one that is in order."""
+        if self.order is not None:
+            order = np.where(order < 0, -1, self.order[order])
+        return attrs.evolve(self, order=order)
 
     def kind(self, floats: Kind) -> Kind:
         """What it is packed as; `floats` (Q8 or BF16) is for formats of single floats."""
@@ -84,7 +90,7 @@ class Matrix:
         return Packed(kind, self.outputs, self.inputs, data), error
 
     def _coded(self, part: slice, floats: Kind) -> Coded:
-        rows = self.rows[part] if self.order is None else self.rows[self.order[part]]
+        rows = self._rows(part)
         if self.format in FORMATS:
             found = FORMATS[self.format]
             return found.decode(rows.view(found.structure))
@@ -92,6 +98,14 @@ class Matrix:
             return Coded(Kind.BF16, rows.view(np.uint32).reshape(len(rows), -1, GROUP // 2))
         values = self._values(rows).reshape(len(rows), -1, GROUP)
         return coded_bf16(values) if self.kind(floats) is Kind.BF16 else coded_q8(values)
+
+    def _rows(self, part: slice) -> NDArray[np.uint8]:
+        if self.order is None:
+            return self.rows[part]
+        order = self.order[part]
+        rows = self.rows[order]
+        rows[order < 0] = 0  # which is a row of zeros in every format
+        return rows
 
     def _values(self, rows: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self.format in FLOATS:

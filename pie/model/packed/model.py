@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from pie.batch import Floats
 from pie.errors import ModelError
 from pie.kernels.cpu.arrays import address
-from pie.kernels.cpu.layout import Kind, Packed
+from pie.kernels.cpu.layout import GROUP, Kind, Packed
 from pie.kernels.cpu.plan import LAYER, ROPE
 from pie.kernels.cpu.rows import Form, row_bytes
 
 from ..checkpoint import Tensors
 from ..config import Activation, LlamaConfig, NormPlace, QKNorm
 from .arena import Arena
+from .heads import Heads
 
 _ACTIVATIONS = {Activation.SILU: 0, Activation.GELU_TANH: 1}
 
@@ -28,6 +29,7 @@ class PackedModel:
     """Weights in one arena. The records hold addresses of what `held` keeps alive."""
 
     config: LlamaConfig
+    heads: Heads
     form: Form
     """Of the activation rows that its matrices take; see `pie.kernels.cpu.rows`."""
     layers: NDArray[np.void]
@@ -43,21 +45,32 @@ class PackedModel:
 
         `floats` (Q8 or BF16) is what weights become that are not quantised in the file.
         """
-        return _Builder(config, tensors, tensors.arena(floats), floats).build()
+        heads = Heads.of(config)
+        if heads.width != heads.size:
+            _reorder_heads(config, heads, tensors)
+        return _Builder(config, heads, tensors, tensors.arena(floats), floats).build()
 
     @property
     def bare_row(self) -> int:
         """Bytes of what a row keeps of q and k until they are normalised; 0: nothing waits."""
         c = self.config
         by_row = c.qk_norm is QKNorm.ROW
-        return (c.heads + c.kv_heads) * c.head_dim * 4 if by_row else 0
+        return (c.heads + c.kv_heads) * self.heads.width * 4 if by_row else 0
+
+    @property
+    def apart(self) -> bool:
+        """Whether what a KV head's queries have seen is not whole groups of a row by itself."""
+        size, width = self.heads.size, self.heads.width
+        return size != width or self.config.group * size % GROUP != 0
 
     def plan(self) -> dict[str, float]:
         """What a step's plan says of the model."""
         c = self.config
         sizes = {name: getattr(c, name) for name in ("layers", "hidden", "heads", "kv_heads")}
         return sizes | {
-            "head_dim": c.head_dim,
+            "head_dim": self.heads.width,
+            "head_size": self.heads.size,
+            "apart": self.apart,
             "ffn": c.ffn,
             "vocabulary": c.vocabulary,
             "form": int(self.form),
@@ -75,6 +88,7 @@ class PackedModel:
             "head_kind": int(self.head.kind),
             "final_norm": address(self.norm),
             "epsilon": c.norm_epsilon,
+            "head_epsilon": c.norm_epsilon * self.heads.share,
             "embedding_scale": c.embedding_scale,
             "final_cap": c.logit_cap,
             "attention_cap": c.attention_cap,
@@ -85,6 +99,7 @@ class PackedModel:
 @attrs.define(eq=False)
 class _Builder:
     _config: LlamaConfig
+    _heads: Heads
     _tensors: Tensors
     _arena: Arena
     _floats: Kind
@@ -111,22 +126,26 @@ class _Builder:
         self._tensors.check_all_taken()
         ropes = np.zeros(len(distinct), ROPE)
         for number, rope in enumerate(distinct):
-            frequencies = self._hold(rope.frequencies(config.head_dim))
+            frequencies = np.zeros(self._heads.width // 2, np.float32)
+            frequencies[: self._heads.size // 2] = rope.frequencies(self._heads.size)
+            self._hold(frequencies)
             ropes[number] = (address(frequencies), rope.factor)
         if Kind.BF16 in self._kinds and len(self._kinds) > 1:
             raise ModelError("weights in bfloat16 cannot be mixed with quantised ones")
         form = Form.BF16 if Kind.BF16 in self._kinds else Form.S8
-        return PackedModel(config, form, layers, ropes, embedding, head, norm, self._held)
+        return PackedModel(
+            config, self._heads, form, layers, ropes, embedding, head, norm, self._held
+        )
 
     def _layer(self, name: str) -> Iterator[tuple[str, int]]:
         """Fields of a layer's record."""
-        c = self._config
-        q_rows, kv_rows = c.heads * c.head_dim, c.kv_heads * c.head_dim
+        c, width = self._config, self._heads.width
+        q_rows, kv_rows = c.heads * width, c.kv_heads * width
         matrices = (
             ("q", "attn_q", q_rows, c.hidden),
             ("k", "attn_k", kv_rows, c.hidden),
             ("v", "attn_v", kv_rows, c.hidden),
-            ("o", "attn_output", c.hidden, q_rows),
+            ("o", "attn_output", c.hidden, c.heads * c.head_dim),
             ("gate", "ffn_gate", c.ffn, c.hidden),
             ("up", "ffn_up", c.ffn, c.hidden),
             ("down", "ffn_down", c.hidden, c.ffn),
@@ -135,6 +154,7 @@ class _Builder:
             packed = self._matrix(f"{name}.{part}.weight", outputs, inputs)
             yield field, address(packed.data)
             yield f"{field}_kind", int(packed.kind)
+        yield from self._of_heads(name)
         vectors: list[tuple[str, str, int]] = []
         if c.norms is not NormPlace.AFTER:
             vectors += [("attention_norm", "attn_norm.weight", c.hidden)]
@@ -142,21 +162,29 @@ class _Builder:
         if c.norms is not NormPlace.BEFORE:
             vectors += [("attention_post_norm", "post_attention_norm.weight", c.hidden)]
             vectors += [("ffn_post_norm", "post_ffw_norm.weight", c.hidden)]
-        if c.qkv_bias:
-            sizes = (("q", q_rows), ("k", kv_rows), ("v", kv_rows))
-            vectors += [(f"{part}_bias", f"attn_{part}.bias", rows) for part, rows in sizes]
         if c.output_bias:
             vectors += [("o_bias", "attn_output.bias", c.hidden)]
         if c.ffn_bias:
             sizes = (("gate", c.ffn), ("up", c.ffn), ("down", c.hidden))
             vectors += [(f"{part}_bias", f"ffn_{part}.bias", rows) for part, rows in sizes]
-        if c.qk_norm is QKNorm.HEAD:
-            vectors += [(f"{p}_norm", f"attn_{p}_norm.weight", c.head_dim) for p in ("q", "k")]
-        if c.qk_norm is QKNorm.ROW:
-            vectors += [("q_row_norm", "attn_q_norm.weight", q_rows)]
-            vectors += [("k_row_norm", "attn_k_norm.weight", kv_rows)]
         for field, part, size in vectors:
             yield field, address(self._vector(f"{name}.{part}", size))
+
+    def _of_heads(self, name: str) -> Iterator[tuple[str, int]]:
+        """Fields with vectors of q, k and v."""
+        c, heads = self._config, self._heads
+        counts = {"q": c.heads, "k": c.kv_heads, "v": c.kv_heads}
+        if c.qkv_bias:
+            for part, count in counts.items():
+                bias = self._tensors.take_array(f"{name}.attn_{part}.bias", count * heads.size)
+                yield f"{part}_bias", address(self._hold(heads.spread(bias)))
+        if c.qk_norm is not QKNorm.NONE:
+            by_row = c.qk_norm is QKNorm.ROW
+            for part in ("q", "k"):
+                size = (counts[part] if by_row else 1) * heads.size
+                weight = self._tensors.take_array(f"{name}.attn_{part}_norm.weight", size)
+                field = f"{part}_row_norm" if by_row else f"{part}_norm"
+                yield field, address(self._hold(heads.spread_norm(weight)))
 
     def _matrix(self, name: str, outputs: int, inputs: int) -> Packed:
         packed = self._tensors.take_packed(name, outputs, inputs, self._arena, self._floats)
@@ -172,3 +200,12 @@ class _Builder:
     def _hold(self, values: NDArray[Any]) -> NDArray[Any]:
         self._held.append(values)
         return values
+
+
+def _reorder_heads(config: LlamaConfig, heads: Heads, tensors: Tensors) -> None:
+    """Let the matrices of q, k and v be packed with the zeros of their heads."""
+    for part, count in (("q", config.heads), ("k", config.kv_heads), ("v", config.kv_heads)):
+        order = heads.order(count)
+        for i in range(config.layers):
+            name = f"blk.{i}.attn_{part}.weight"
+            tensors.reorder(name, count * heads.size, config.hidden, order)

@@ -59,7 +59,7 @@ class Room:
         chunk = max(1, LOGIT_BYTES // width)
         longest = int(segments(pages * PAGE_SIZE))
         heads = 4 * self._threads * config.group
-        partials = heads * longest * int(partial_bytes(config.head_dim))
+        partials = heads * longest * int(partial_bytes(self._model.heads.width))
         self._reserve({"logits": chunk * width, "partials": partials})
         self._plan["chunk"] = chunk
 
@@ -75,18 +75,19 @@ class Room:
 
     def _of_rows(self, rows: int) -> dict[str, int]:
         config, form = self._model.config, self._model.form
-        width = config.heads * config.head_dim
         hidden_row, ffn_row = row_bytes(form, config.hidden), row_bytes(form, config.ffn)
+        attended_row = row_bytes(form, config.heads * config.head_dim)
+        head_dim = self._model.heads.width
         each = {
             "x": config.hidden * 4,
             "y": config.hidden * 4,
-            "xq": max(hidden_row, row_bytes(form, width)),
+            "xq": max(hidden_row, attended_row),
             "fq": ffn_row,
             "hq": hidden_row,
             "bare": self._model.bare_row,
-            "queries": config.heads * query_bytes(config.head_dim),
-            "attended": width * 4,
-            "factors": len(self._model.ropes) * config.head_dim * 4,
+            "queries": config.heads * query_bytes(head_dim),
+            "attended": config.heads * head_dim * 4,
+            "factors": len(self._model.ropes) * head_dim * 4,
             "lora": self._most_ranks * 4,
             "tasks": TASK.itemsize,
             "inputs": 8,

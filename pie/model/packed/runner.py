@@ -74,13 +74,13 @@ class PackedRunner:
         config = model.config
         self._threads = threads or len(os.sched_getaffinity(0))
         self._kv_form = kv_form
-        self._head_bytes = head_bytes(config.head_dim, kv_form)
+        self._head_bytes = head_bytes(model.heads.width, kv_form)
         self._page_bytes = config.layers * config.kv_heads * self._head_bytes
         self._pages = _reserve_pages(info.pages, self._page_bytes)
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
         self._plan = np.zeros(1, PLAN)
         self._plan_address = address(self._plan)
-        self._adapters = PackedAdapters(config, support)
+        self._adapters = PackedAdapters(config, model.heads, support)
         self._room = Room(self._plan, model, self._adapters.most_ranks, self._threads)
         self._room.fix(info.pages)
         self._describe_model()
@@ -210,10 +210,10 @@ class PackedRunner:
             self._plan[name] = value
 
     def _describe_model(self) -> None:
-        config = self.model.config
+        config, head_dim = self.model.config, self.model.heads.width
         scratch = max(
-            ROWS * max(config.head_dim, 2 * GROUP, config.hidden // ROWS) * 4,
-            attention_scratch_bytes(config.head_dim),
+            ROWS * max(head_dim, 2 * GROUP, config.hidden // ROWS) * 4,
+            attention_scratch_bytes(head_dim),
             sampling_scratch_bytes(config.vocabulary),
         )
         self._scratch = reserve(scratch * self._threads)
@@ -226,7 +226,7 @@ class PackedRunner:
             slots=len(self._embeddings),
             page_bytes=self._page_bytes,
             head_bytes=self._head_bytes,
-            query_bytes=query_bytes(config.head_dim),
+            query_bytes=query_bytes(head_dim),
             scratch_bytes=scratch,
             scratch=address(self._scratch),
             rank_stride=self._adapters.most_ranks,
