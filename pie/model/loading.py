@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import attrs
 
@@ -25,6 +25,9 @@ from .loaders.safetensors import load_folder
 from .packed.choice import obstacle_of_machine, obstacle_of_model
 from .packed.matrix import NotPackable
 
+if TYPE_CHECKING:
+    from pie.kernels.cpu.lines import Form
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,14 +44,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     raise ModelError(f"{path}: no such file or folder")
 
 
-def default_pages(config: LlamaConfig) -> int:
+def default_pages(page_bytes: int) -> int:
     """Pages for 65,536 tokens, or what fits a quarter of the machine's memory if that is less.
 
     Memory that no page has used yet costs nothing: the system hands it out when it is written.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MEMORY_SHARE
-    tokens = min(_DEFAULT_TOKENS, memory // config.kv_bytes_per_token)
-    return max(1, tokens // PAGE_SIZE)
+    return max(1, min(_DEFAULT_TOKENS // PAGE_SIZE, memory // page_bytes))
 
 
 def load_runner(
@@ -78,13 +80,16 @@ def load_runner(
     support = LoraSupport(config, adapter_slots, max_adapter_rank)
     floats = Kind.BF16 if dtype == "bfloat16" else Kind.Q8
     packed = dtype != "float32" and _can_be_packed(checkpoint, floats)
+    if pages is None:
+        exact_bytes = config.kv_bytes_per_token * PAGE_SIZE
+        pages = default_pages(_packed_page_bytes(config, kv) if packed else exact_bytes)
     info = ModelInfo(
         name=name or checkpoint.name,
         tokenizer=checkpoint.tokenizer,
         vocabulary=config.vocabulary,
         context_length=config.context_length,
         page_size=PAGE_SIZE,
-        pages=default_pages(config) if pages is None else pages,
+        pages=pages,
         embedding_slots=embedding_slots,
         fingerprint=partial(fingerprint, path, f"float32, {PAGE_SIZE} slots a page"),
         description=checkpoint.description,
@@ -114,6 +119,20 @@ def _can_be_packed(checkpoint: Checkpoint, floats: Kind) -> bool:
     return reason is None
 
 
+def _packed_page_bytes(config: LlamaConfig, kv: KVType) -> int:
+    from pie.kernels.cpu.pages import page_bytes  # here and below: not everybody has numba
+
+    from .packed.heads import Heads
+
+    return page_bytes(config.layers, config.kv_heads, Heads.of(config).width, _kv_form(kv))
+
+
+def _kv_form(kv: KVType) -> Form:
+    from pie.kernels.cpu.lines import Form
+
+    return Form.INT8 if kv == "int8" else Form.BF16
+
+
 def _torch_runner(
     checkpoint: Checkpoint, info: ModelInfo, support: LoraSupport, threads: int | None
 ) -> ModelRunner:
@@ -138,14 +157,12 @@ def _packed_runner(
     floats: Kind,
     kv: KVType,
 ) -> ModelRunner:
-    from pie.kernels.cpu.lines import Form
-
     from .packed.following import MOST_STEPS
     from .packed.model import PackedModel
     from .packed.runner import PackedRunner, page_form
 
     model = PackedModel.build(checkpoint.config, checkpoint.tensors, floats)
-    pages = Form.INT8 if kv == "int8" else Form.BF16
+    pages = _kv_form(kv)
     form = f"{page_form(pages)}, {floats.name} for floats"
     told = partial(fingerprint_of, form)
     info = attrs.evolve(info, fingerprint=told, multi_steps=MOST_STEPS)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -284,6 +287,23 @@ def test_pages_in_8_bits_are_near_those_in_16(
     small.close()
     with pytest.raises(UsageError, match="kv 'int8' is for packed models"):
         load(path, dtype="float32", kv="int8")
+
+
+@pytest.mark.parametrize("settings", [{"dtype": "float32"}, {}, {"kv": "int8"}])
+def test_without_a_number_pages_fill_a_quarter_of_a_small_memory(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what a page really takes: zeros that fill up its heads, too."""
+    path = write_gguf(tmp_path / "tiny.gguf", attrs.evolve(SHAPE, heads=8, head_dim=24))
+    memory = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1000}
+    asked = os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: memory.get(name) or asked(name))
+    runner = load(path, threads=1, **settings)
+    try:
+        page = runner.read_pages(ints([0])).nbytes
+        assert runner.info.pages == 4096 * 1000 // 4 // page
+    finally:
+        runner.close()
 
 
 def test_a_step_that_memory_is_too_short_for_is_lost_and_nothing_else(

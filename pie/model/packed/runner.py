@@ -13,7 +13,7 @@ from pie.kernels.cpu.arrays import address, reserve
 from pie.kernels.cpu.attention import scratch_bytes as attention_scratch_bytes
 from pie.kernels.cpu.layout import BLOCK, GROUP, blocks_of
 from pie.kernels.cpu.lines import Form
-from pie.kernels.cpu.pages import head_bytes
+from pie.kernels.cpu.pages import head_bytes, page_bytes
 from pie.kernels.cpu.phases import ROWS
 from pie.kernels.cpu.plan import PLAN
 from pie.kernels.cpu.prepare import prepare
@@ -74,8 +74,9 @@ class PackedRunner:
         config = model.config
         self._threads = threads or len(os.sched_getaffinity(0))
         self._kv_form = kv_form
-        self._head_bytes = head_bytes(model.heads.width, kv_form)
-        self._page_bytes = config.layers * config.kv_heads * self._head_bytes
+        width = model.heads.width
+        self._head_bytes = head_bytes(width, kv_form)
+        self._page_bytes = page_bytes(config.layers, config.kv_heads, width, kv_form)
         self._pages = _reserve_pages(info.pages, self._page_bytes)
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
         self._plan = np.zeros(1, PLAN)
