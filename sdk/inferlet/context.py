@@ -7,31 +7,27 @@ from typing import Any
 
 from . import host
 from .ahead import FAR, Ahead
+from .cache import Cache
 from .chat import Chat
 from .generation import Generation
-from .masks import Hidden, covers, hide, remove, rows, show
 from .model import Model
-from .pages import Page
-from .samplers import PLAIN, Multinomial, Sampler
+from .samplers import PLAIN, Distribution, Multinomial, Sampler
 from .stops import Stop
+from .tokens import Tokens
 
 
 class Context:
     """Tokens, their positions and masks, and the pages that hold the first of them.
 
     Filling makes no forward pass: tokens are *pending* until a step or `flush` computes them all
-    in one pass. Token i is in slot i of the pages; `positions` count on when pages are dropped.
+    in one pass.
     """
 
     def __init__(self, model: Model, queue: Any) -> None:
         self.model = model
         self.queue = queue
-        self.tokens: list[int] = []
-        self.positions: list[int] = []
-        self._masks: list[Hidden] = []
-        self._hidden: Hidden = ()
-        self._pages: list[Page] = []
-        self._written = 0
+        self._tokens = Tokens()
+        self._cache = Cache(model.pages, model.page_size)
         self._chat: Chat | None = None
         self._ahead: Ahead | None = None
         """What draws this context's next tokens already."""
@@ -45,7 +41,7 @@ class Context:
 
     def __del__(self) -> None:
         self._halt()
-        self.model.pages.release(self._pages, self._stale)
+        self.model.pages.release(self._cache.pages, self._stale)
 
     async def release(self) -> None:
         """Give back the pages and the queue; the context is empty and unusable afterwards."""
@@ -55,14 +51,24 @@ class Context:
         host.drop(self.queue)
 
     @property
+    def tokens(self) -> list[int]:
+        """All tokens, pending ones included."""
+        return self._tokens.ids
+
+    @property
+    def positions(self) -> list[int]:
+        """Of the tokens; they count on when pages are dropped."""
+        return self._tokens.positions
+
+    @property
     def pointers(self) -> list[int]:
         """The KV pages, in order."""
-        return [page.pointer for page in self._pages]
+        return self._cache.pointers
 
     @property
     def pending(self) -> int:
         """Number of tokens that are not in the pages yet."""
-        return len(self.tokens) - self._written
+        return len(self._tokens.ids) - self._cache.written
 
     async def text(self) -> str:
         """All tokens as text."""
@@ -77,13 +83,7 @@ class Context:
     def fill_tokens(self, tokens: Sequence[int]) -> None:
         """Append tokens; what is hidden now stays hidden from them."""
         self._halt()
-        self._append(tokens)
-
-    def _append(self, tokens: Sequence[int]) -> None:
-        position = self.positions[-1] + 1 if self.positions else 0
-        self.tokens += tokens
-        self.positions += range(position, position + len(tokens))
-        self._masks += [self._hidden] * len(tokens)
+        self._tokens.append(tokens)
 
     async def system(self, content: str) -> None:
         """Add a system message."""
@@ -151,7 +151,7 @@ class Context:
         At most `top_k` of them (None: the engine's default of 32), over the full vocabulary.
         """
         await self._render(prompt=True)
-        result = await self._forward(_Distribution(temperature, top_k))
+        result = await self._forward(Distribution(temperature, top_k))
         try:
             await host.ready(await host.pass_pollable(result))
             distributions = await host.get_distributions(result)
@@ -170,20 +170,19 @@ class Context:
         self._halt()
         await self._stop_stale()
         self._need_input()
-        await self._part()
-        await self._grow()
+        await self._cache.prepare(self.queue, len(self.tokens))
 
     async def _submit(
         self, sampler: Sampler | None, submit: Callable[[Any], Awaitable[Any]]
     ) -> Any:
         """Build a pass over what is pending, and do with it what `submit` does."""
-        size, start = self.model.page_size, self._written
+        size, start = self.model.page_size, self._cache.written
         forward_pass = await host.create_pass(self.queue)
         try:
             await host.input_tokens(forward_pass, self.tokens[start:], self.positions[start:])
             last_length = (len(self.tokens) - 1) % size + 1
             await host.kv_cache(forward_pass, self.pointers, last_length)
-            mask = rows(self._masks[start:], start + 1)
+            mask = self._tokens.rows(start)
             if mask is not None:
                 await host.attention_mask(forward_pass, mask)
             if sampler is not None:
@@ -191,7 +190,7 @@ class Context:
             result = await submit(forward_pass)
         finally:
             host.drop(forward_pass)
-        self._written = len(self.tokens)
+        self._cache.written = len(self.tokens)
         return result
 
     async def draw(self, sampler: Sampler, most: int, stop: Stop, *, whole: bool) -> list[int]:
@@ -220,9 +219,9 @@ class Context:
         assert ahead is not None, "it was begun"
         tokens = await ahead.take(most)
         if tokens:
-            self._written = len(self.tokens) + len(tokens) - 1
-            self._append(tokens)
-            self._pages += ahead.claim()
+            self._cache.written = len(self._tokens.ids) + len(tokens) - 1
+            self._tokens.append(tokens)
+            self._cache.pages += ahead.claim()
         if ahead.over:
             ahead.drop()
             self._ahead = None
@@ -234,10 +233,10 @@ class Context:
         if type(sampler) not in PLAIN or type(self).step is not Context.step:
             return False
         await self._prepare()
-        if not self._mask_goes_on():
+        if not self._tokens.mask_goes_on():
             return False
-        size, written = self.model.page_size, self._written
-        room = len(self._pages) * size - len(self.tokens)
+        size, written = self.model.page_size, self._cache.written
+        room = self._cache.slots - len(self.tokens)
         further = min(most, FAR) - 1 - room
         spare = await self.model.pages.spare(self.queue, -(-further // size))
         steps = min(most, room + len(spare) * size + 1)
@@ -258,13 +257,8 @@ class Context:
             spare=spare,
             pool=self.model.pages,
         )
-        self._written = written  # what it computes counts when a token is taken
+        self._cache.written = written  # what it computes counts when a token is taken
         return True
-
-    def _mask_goes_on(self) -> bool:
-        """Whether the next tokens see what the last one does, and each other."""
-        hidden = self._hidden
-        return self._masks[-1] == hidden and not (hidden and hidden[-1][1] > len(self.tokens))
 
     def _halt(self) -> None:
         """What is drawn ahead is not what comes next."""
@@ -284,24 +278,7 @@ class Context:
             return
         if not self.tokens:
             raise ValueError("nothing is filled in: a forward pass needs a token")
-        self._written -= 1
-
-    async def _part(self) -> None:
-        """Write to no page that a fork lists too."""
-        index = self._written // self.model.page_size
-        if index < len(self._pages) and self._pages[index].users > 1:
-            self._pages[index] = await self.model.pages.part(self.queue, self._pages[index])
-
-    async def _grow(self) -> None:
-        missing = -(-len(self.tokens) // self.model.page_size) - len(self._pages)
-        if missing > 0:
-            self._pages += await self.model.pages.take(self.queue, missing)
-
-    def _drop_pages(self, count: int) -> None:
-        """Keep the first `count` pages; tokens beyond them become pending."""
-        self.model.pages.release(self._pages[count:])
-        del self._pages[count:]
-        self._written = min(self._written, count * self.model.page_size)
+        self._cache.written -= 1
 
     # Generating
 
@@ -344,10 +321,7 @@ class Context:
         self._halt()
         await self._stop_stale()  # a copy waits for all that writes to the page
         child = await Context.create(self.model)
-        child.tokens, child.positions = list(self.tokens), list(self.positions)
-        child._masks, child._hidden = list(self._masks), self._hidden
-        child._pages, child._written = list(self._pages), self._written
-        self.model.pages.share(child._pages)
+        child._tokens, child._cache = self._tokens.copy(), self._cache.fork()
         child._chat = None if self._chat is None else self._chat.copy()
         return child
 
@@ -356,16 +330,13 @@ class Context:
         self._halt()
         if not 0 <= length <= len(self.tokens):
             raise ValueError(f"cannot rewind {len(self.tokens)} tokens to {length}")
-        for values in (self.tokens, self.positions, self._masks):
-            del values[length:]
-        self._hidden = show(self._hidden, length, 1 << 32)
-        self._written = min(self._written, length)
-        self._drop_pages(-(-self._written // self.model.page_size))
+        self._tokens.truncate(length)
+        self._cache.truncate(length)
 
     def mask_tokens(self, start: int, stop: int, *, hidden: bool = True) -> None:
         """Hide tokens (or show them again) from everything filled in later."""
         self._halt()
-        self._hidden = (hide if hidden else show)(self._hidden, start, stop)
+        self._tokens.mask(start, stop, hidden=hidden)
 
     async def drop_masked_pages(self) -> int:
         """Free the full pages whose tokens are all hidden; the number of tokens dropped.
@@ -376,30 +347,14 @@ class Context:
         await self._stop_stale()
         size = self.model.page_size
         dropped = 0
-        for index in reversed(range(self._written // size)):
+        for index in reversed(range(self._cache.written // size)):
             start, stop = index * size, (index + 1) * size
-            if not covers(self._hidden, start, stop):
+            if not self._tokens.hides(start, stop):
                 continue
-            for values in (self.tokens, self.positions, self._masks):
-                del values[start:stop]
-            moved = {mask: remove(mask, start, stop) for mask in {*self._masks, self._hidden}}
-            self._masks = [moved[mask] for mask in self._masks]
-            self._hidden = moved[self._hidden]
-            self.model.pages.release([self._pages.pop(index)])
+            self._tokens.remove(start, stop)
+            self._cache.remove(index)
             if self._chat is not None:
                 self._chat.start -= max(0, min(size, self._chat.start - start))
-            self._written -= size
             dropped += size
         await self.model.pages.settle(self.queue)
         return dropped
-
-
-class _Distribution:
-    """Asks a pass for a distribution instead of a token."""
-
-    def __init__(self, temperature: float, top_k: int | None) -> None:
-        self._temperature = temperature
-        self._top_k = top_k
-
-    async def request(self, forward_pass: Any, indices: list[int]) -> None:
-        await host.output_distributions(forward_pass, indices, self._temperature, self._top_k)

@@ -82,3 +82,14 @@ class TopKTopP:
 
 PLAIN: frozenset[type] = frozenset({Greedy, Multinomial, TopP, TopK, MinP, TopKTopP})
 """Samplers that ask every pass for the same, and so need not be asked before each."""
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Not a token but the most probable ones with their probabilities, at most `top_k`."""
+
+    temperature: float
+    top_k: int | None
+
+    async def request(self, forward_pass: Any, indices: list[int]) -> None:
+        await host.output_distributions(forward_pass, indices, self.temperature, self.top_k)

@@ -170,8 +170,8 @@ async def resume(words: list[str]) -> str:
     pages = await host.import_resources(context.queue, host.KV_PAGE, words[0])
     count, last = map(int, str(await store.get(words[0])).split())
     context.fill_tokens([0] * (count - 1) + [last])
-    context._pages = [Page(pointer) for pointer in pages]
-    context._written = count
+    context._cache.pages = [Page(pointer) for pointer in pages]
+    context._cache.written = count
     return await _continued(context)
 
 
