@@ -8,11 +8,12 @@ from enum import StrEnum
 import attrs
 
 from pie.errors import ModelError
+from pie.kernels.cpu import layout
 
 from .rope import Rope
 
-PAGE_SIZE = 16
-"""KV slots of one page."""
+PAGE_SIZE = layout.PAGE_SIZE
+"""KV slots of one page, on either path."""
 
 
 class QKNorm(StrEnum):

@@ -35,6 +35,9 @@ class _BFloat(ir.Type):  # type: ignore[misc]  # llvmlite has no types, and none
 
 BF16 = _BFloat()
 
+LOG2_E = 1.4426950408889634
+"""The logarithm of e to the base 2."""
+
 
 def vector(kind: Any, count: int) -> Any:
     """The type of `count` values of `kind`."""
@@ -207,7 +210,7 @@ class Emit:
         b, kind = self.b, x.type
         whole = vector(I32, kind.count)
         x = self.minimum(self.maximum(x, const(kind, -87.0)), const(kind, 88.0))
-        n = self.round(b.fmul(x, const(kind, 1.4426950408889634)))
+        n = self.round(b.fmul(x, const(kind, LOG2_E)))
         f = self.fma(n, const(kind, -0.693359375), x)
         f = self.fma(n, const(kind, 2.12194440e-4), f)
         power = const(kind, 1 / 720)

@@ -28,6 +28,9 @@ BLOCK = 16
 GROUP = 32
 """Inputs that share a scale."""
 
+PAGE_SIZE = 16
+"""Tokens of a KV page."""
+
 Bytes: TypeAlias = NDArray[np.uint8]
 Halves: TypeAlias = NDArray[np.float16]
 

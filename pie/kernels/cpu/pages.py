@@ -1,7 +1,7 @@
 """How K and V lie in memory, and how a token's are written.
 
-A page holds `PAGE_SIZE` tokens of all layers: [layers][KV heads] of *heads*, one after the other.
-A head of a page is bfloat16:
+A page holds PAGE_SIZE tokens (see `layout`) of all layers: [layers][KV heads] of *heads*, one after
+the other. A head of a page is bfloat16:
 
 * K as [head_dim / 2 pairs of dimensions][16 tokens][2], then
 * V as [8 pairs of tokens][head_dim][2],
@@ -20,9 +20,6 @@ from .bfloat import finite, narrow
 from .emit import F32, I64, Emit, Value, const, vector
 from .library import load
 from .lines import Form
-
-PAGE_SIZE = 16
-"""Tokens of a page."""
 
 
 def head_bytes(head_dim: int, form: int = Form.BF16) -> int:

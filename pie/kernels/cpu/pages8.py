@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .bfloat import finite
-from .emit import F32, I8, I16, I32, I64, Emit, Value, const, vector
+from .emit import F32, I8, I16, I32, I64, LOG2_E, Emit, Value, const, vector
 from .library import load
 from .pages import rotate
-from .rope import LOG2_E
 
 _EIGHT = vector(F32, 8)
 _SMALLEST = 1e-30

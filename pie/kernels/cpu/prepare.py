@@ -12,11 +12,9 @@ from typing import Any
 
 from .attention import segments
 from .jit import compiled
+from .layout import PAGE_SIZE
 from .plan import bits_at, floats_at, ints_at, longs_at, plan_at, requests_at, tasks_at
 from .stage import staged
-
-PAGE = 16
-"""Slots of a page."""
 
 TASK_ROWS = 16
 """Most rows of one pass that one item of attention computes."""
@@ -115,12 +113,13 @@ def _cut_passes(p: Any) -> bool:
     for i in range(p.passes):
         first, rows, length = starts[i], starts[i + 1] - starts[i], lengths[i]
         entry, end = first_pages[i], first_pages[i + 1]
-        if rows < 1 or length < rows or length > (end - entry) * PAGE or end > p.entries:
+        if rows < 1 or length < rows or length > (end - entry) * PAGE_SIZE or end > p.entries:
             return False
         longest = max(longest, length)
         for j in range(rows):
             slot = length - rows + j
-            row_pages[first + j], row_slots[first + j] = table[entry + slot // PAGE], slot % PAGE
+            row_pages[first + j] = table[entry + slot // PAGE_SIZE]
+            row_slots[first + j] = slot % PAGE_SIZE
         for j in range(0, rows, TASK_ROWS):
             task = tasks[count]
             task.first_row, task.rows = first + j, min(TASK_ROWS, rows - j)
@@ -148,8 +147,8 @@ def _sort_tasks(p: Any) -> None:
 @compiled
 def _show(bits: Any, start: int, end: int) -> None:
     """Set the bits of slots start .. end - 1, 16 to a page."""
-    for page in range(start // PAGE, -(-end // PAGE)):
-        low, high = max(start - page * PAGE, 0), min(end - page * PAGE, PAGE)
+    for page in range(start // PAGE_SIZE, -(-end // PAGE_SIZE)):
+        low, high = max(start - page * PAGE_SIZE, 0), min(end - page * PAGE_SIZE, PAGE_SIZE)
         bits[page] |= (1 << high) - (1 << low)
 
 
@@ -171,7 +170,7 @@ def _read_masks(p: Any) -> bool:
             return False
         for j in range(starts[i], starts[i + 1]):
             end = slot + runs[j]
-            if runs[j] < 0 or end > p.mask_width * PAGE:
+            if runs[j] < 0 or end > p.mask_width * PAGE_SIZE:
                 return False
             if (j - starts[i]) % 2 == 0:
                 _show(bits, slot, end)

@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .jit import compiled
+from .layout import GROUP
 
 Ints: TypeAlias = NDArray[np.int32]
 Floats: TypeAlias = NDArray[np.float32]
-
-GROUP = 32
 
 
 @compiled

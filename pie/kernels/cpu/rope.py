@@ -7,14 +7,11 @@ import math
 import numpy as np
 
 from .bfloat import narrow
-from .emit import F32, I64, Emit, Value, const, vector
+from .emit import F32, I64, LOG2_E, Emit, Value, const, vector
 from .jit import compiled
 from .library import load
 from .memory import read_float, write_float
 from .pages import rotate
-
-LOG2_E = 1.4426950408889634
-"""Scores are kept in units of log 2, which makes powers of 2 of them instead of e."""
 
 
 def query_bytes(head_dim: int) -> int:
@@ -79,6 +76,7 @@ def _norm(
 def _store_query(
     e: Emit, source: Value, factors: Value, out: Value, head_dim: Value, scale: float
 ) -> None:
+    # Scores are kept in units of log 2, which makes powers of 2 of them instead of e.
     scaled = e.b.fmul(scale, const(F32, LOG2_E))
     with e.b.if_else(e.b.icmp_signed("!=", factors, const(I64, 0))) as (turned, plain):
         with turned:

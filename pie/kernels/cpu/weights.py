@@ -9,7 +9,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from .bfloat import narrow
-from .emit import F32, I16, I32, I64, Emit, Value, const
+from .emit import F32, I16, I32, I64, LOG2_E, Emit, Value, const
 
 HEADER = 64
 """Bytes before a partial's sum of values."""
@@ -78,7 +78,7 @@ def hide(e: Emit, scores: Value, pages: Value, bits: Value) -> None:
 def cap(e: Emit, scores: Value, pages: Value, limit: float) -> None:
     """limit * tanh(score / limit) of a query's scores."""
     b, one, two = e.b, const(e.F, 1.0), const(e.F, 2.0)
-    factor = e.splat(b.fdiv(const(F32, 2 * 1.4426950408889634), limit))
+    factor = e.splat(b.fdiv(const(F32, 2 * LOG2_E), limit))
     high_limit = e.splat(limit)
 
     def body(i: Value, _: list[Value]) -> list[Value]:
