@@ -8,7 +8,7 @@ import attrs
 
 from pie.ids import InstanceId, Priority, QueueId
 from pie.mailbox import Ask, Reply
-from pie.signals import Signal, Waiter
+from pie.signals import Signal, Watcher
 
 from .forward import ForwardPass
 
@@ -38,7 +38,7 @@ class TokenFeed(Signal):
             if self.on_watch is not None:
                 self.on_watch()
 
-    def add(self, waiter: Waiter) -> None:
+    def add(self, waiter: Watcher) -> None:
         self.watch()
         super().add(waiter)
 
