@@ -126,11 +126,7 @@ def _component(place: Path, home: Home, say: Say) -> bytes:
 
     from .targets import component_of
 
-    if place.is_dir():
-        say(f"building {place.name}")
-    component = component_of(place, home.built)
-    home.prune()
-    return read_source(component)
+    return read_source(component_of(place, home, say))
 
 
 async def _check(wasm: bytes, name: str, cache: Path) -> int:

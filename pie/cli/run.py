@@ -71,11 +71,7 @@ def _gather(options: Options, home: Home, say: Say) -> Ingredients:
         _check_text(text)
     place = find(options.target)
     model = model_path(options.model, home, say)
-    if place.is_dir():
-        say(f"building {place.name}")
-    component = component_of(place, home.built)
-    home.prune()
-    return Ingredients(place.name, component, model)
+    return Ingredients(place.name, component_of(place, home, say), model)
 
 
 def _check_text(text: str) -> None:

@@ -9,6 +9,9 @@ import pie
 from pie.build import build_cached
 from pie.errors import UsageError
 
+from .home import Home
+from .progress import Say
+
 LIBRARY = Path(pie.__file__).parents[1] / "inferlets"
 """The technique library, beside the package in a checkout."""
 
@@ -45,9 +48,14 @@ def library_names(library: Path = LIBRARY) -> list[str]:
     return sorted(folder.name for folder in library.iterdir() if _is_inferlet(folder))
 
 
-def component_of(path: Path, built: Path) -> Path:
-    """The component itself, or the one made of an inferlet's folder, kept in `built`."""
-    return build_cached(path, built) if path.is_dir() else path
+def component_of(path: Path, home: Home, say: Say) -> Path:
+    """The component itself, or the one built of an inferlet's folder and kept in `home`."""
+    if not path.is_dir():
+        return path
+    say(f"building {path.name}")
+    component = build_cached(path, home.built)
+    home.prune()
+    return component
 
 
 def _is_inferlet(folder: Path) -> bool:

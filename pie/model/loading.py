@@ -56,14 +56,14 @@ def default_pages(page_bytes: int) -> int:
 def load_runner(
     path: Path,
     *,
-    dtype: DType = "auto",
-    kv: KVType = "auto",
-    pages: int | None = None,
-    embedding_slots: int = 128,
-    adapter_slots: int = 8,
-    max_adapter_rank: int = 64,
-    threads: int | None = None,
-    name: str | None = None,
+    dtype: DType,
+    kv: KVType,
+    pages: int | None,
+    embedding_slots: int,
+    adapter_slots: int,
+    max_adapter_rank: int,
+    threads: int | None,
+    name: str | None,
 ) -> ModelRunner:
     """Load what `path` names; see `pie.model.load`."""
     if dtype not in get_args(DType):

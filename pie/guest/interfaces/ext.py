@@ -27,7 +27,7 @@ from .pointers import (
     holder,
     kind_of,
 )
-from .tokenize import INLINE_LENGTH, TokenizerHandle
+from .tokenize import TokenizerHandle, converted
 
 ext = HostInterface("pie:ext/ext")
 ext.include(decodings)
@@ -116,6 +116,4 @@ def embedding_get(instance: Instance, result: EmbeddingResult) -> list[list[floa
 def tokenize_plain(
     instance: Instance, handle: TokenizerHandle, text: str
 ) -> list[int] | Coroutine[Any, Any, list[int]]:
-    if len(text) <= INLINE_LENGTH:
-        return handle.tokenizer.encode_plain(text)
-    return instance.offload(handle.tokenizer.encode_plain, text)
+    return converted(instance, handle.tokenizer.encode_plain, text)

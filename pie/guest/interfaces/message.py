@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -29,16 +29,18 @@ from .handles import Blob
 
 message = HostInterface("inferlet:core/message")
 
+Q = TypeVar("Q", Receive, ReceiveBlob)
+
 KEPT = 64
 """Newest messages a subscription keeps (contract X4)."""
 
 
 @attrs.define(eq=False)
-class ReceiveResult:
+class _Receiving(Generic[Q]):
     """A pending or finished receive; dropping it pending loses nothing."""
 
     instance: Instance
-    question: Receive
+    question: Q
     taken: bool = False
 
     def close(self) -> None:
@@ -47,12 +49,13 @@ class ReceiveResult:
 
 
 @attrs.define(eq=False)
-class BlobResult:
-    """A pending or finished receive of a blob, or a blob that a call produces; taken once."""
+class ReceiveResult(_Receiving[Receive]):
+    """Of a message."""
 
-    instance: Instance
-    question: ReceiveBlob
-    taken: bool = False
+
+@attrs.define(eq=False)
+class BlobResult(_Receiving[ReceiveBlob]):
+    """Of a blob, or a blob that a call produces; taken once."""
 
     @property
     def reply(self) -> Signal:
@@ -63,10 +66,6 @@ class BlobResult:
             return None
         self.taken = True
         return Blob(self.question.reply.take())
-
-    def close(self) -> None:
-        if not self.taken:
-            tell(self.instance.broker, CancelReceive(self.instance.id, self.question))
 
 
 @attrs.define(eq=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine, Sized
+from typing import Any, TypeVar
 
 import attrs
 
@@ -14,6 +14,9 @@ from pie.guest.instance import Instance
 from .handles import Model
 
 tokenize = HostInterface("inferlet:core/tokenize")
+
+S = TypeVar("S", bound=Sized)
+T = TypeVar("T")
 
 INLINE_LENGTH = 2048
 """Characters or tokens converted on the loop, in about a millisecond; more go to a thread."""
@@ -26,6 +29,15 @@ class TokenizerHandle:
     tokenizer: Tokenizer
 
 
+def converted(
+    instance: Instance, convert: Callable[[S], T], value: S
+) -> T | Coroutine[Any, Any, T]:
+    """What `convert` makes of a text or tokens: at once, or in a thread if that takes long."""
+    if len(value) <= INLINE_LENGTH:
+        return convert(value)
+    return instance.offload(convert, value)
+
+
 @tokenize.function("get-tokenizer")
 def get_tokenizer(instance: Instance, model: Model) -> TokenizerHandle:
     return TokenizerHandle(model.service.info.tokenizer)
@@ -35,18 +47,14 @@ def get_tokenizer(instance: Instance, model: Model) -> TokenizerHandle:
 def encode(
     instance: Instance, handle: TokenizerHandle, text: str
 ) -> list[int] | Coroutine[Any, Any, list[int]]:
-    if len(text) <= INLINE_LENGTH:
-        return handle.tokenizer.encode(text)
-    return instance.offload(handle.tokenizer.encode, text)
+    return converted(instance, handle.tokenizer.encode, text)
 
 
 @tokenize.function("[method]tokenizer.detokenize", suspends=True)
 def decode(
     instance: Instance, handle: TokenizerHandle, tokens: list[int]
 ) -> str | Coroutine[Any, Any, str]:
-    if len(tokens) <= INLINE_LENGTH:
-        return handle.tokenizer.decode(tokens)
-    return instance.offload(handle.tokenizer.decode, tokens)
+    return converted(instance, handle.tokenizer.decode, tokens)
 
 
 @tokenize.function("[method]tokenizer.get-vocabs", suspends=True)
