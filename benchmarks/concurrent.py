@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pie.build import build_cached
-from pie.engine import Engine, ThreadedModel, open_engine
+from pie.devices import ThreadedModel
+from pie.engine import Engine, open_engine
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
 from pie.model import load

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar, cast
+from typing import Protocol
 
 import attrs
 import trio
@@ -25,7 +25,6 @@ from .actors.observer import GuestObserver, Observe
 from .actors.persistence import StateFolder
 from .actors.store import KeyValues, MemoryKeyValues, SqliteKeyValues, Store
 from .actors.supervisor import Supervisor
-from .batch import Batch, BatchResult, ModelRunner
 from .config import EngineConfig
 from .errors import UsageError
 from .guest.instance import Instance
@@ -52,51 +51,7 @@ from .messages import (
     SupervisorMessage,
     Terminate,
 )
-from .multistep import Bell, MultiStep, MultiStepRunner
 from .offload import Offload, in_thread
-from .signals import Signal
-
-T = TypeVar("T")
-
-
-@attrs.frozen
-class ThreadedModel:
-    """A loaded model whose work is done in a worker thread.
-
-    A thread cannot be stopped: of a call that is cancelled it goes on, and the next one waits.
-    """
-
-    runner: ModelRunner
-    _thread: trio.CapacityLimiter = attrs.field(
-        factory=lambda: trio.CapacityLimiter(1), init=False, repr=False
-    )
-    """Its own: guests with long texts may keep all of the shared ones busy."""
-
-    async def run(self, batch: Batch) -> BatchResult:
-        return await self.apply(self.runner.run, batch)
-
-    async def run_steps(self, steps: MultiStep) -> None:
-        runner = cast(MultiStepRunner, self.runner)
-        bell, listening = Bell(), trio.CancelScope()
-        trio.lowlevel.spawn_system_task(_listen, bell, steps.progress, listening)
-        try:
-            await self.apply(runner.run_steps, steps, bell)
-        finally:
-            listening.cancel()
-
-    async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
-        return await trio.to_thread.run_sync(
-            method, *arguments, limiter=self._thread, abandon_on_cancel=True
-        )
-
-
-async def _listen(bell: Bell, progress: Signal, scope: trio.CancelScope) -> None:
-    """Set `progress` whenever `bell` rings, until `scope` is cancelled."""
-    with scope:
-        while True:
-            await trio.lowlevel.wait_readable(bell.descriptor)
-            bell.silence()
-            progress.set()
 
 
 class HostModel(Protocol):

@@ -6,16 +6,13 @@ for all of them (docs/decisions/0021).
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import Batch, BatchResult, Floats, Ints, ModelRunner
+from .batch import Batch, BatchResult, Floats, Ints
 from .signals import Signal
 
 DONE, OVER, HALT, ANNOUNCE = 0, 8, 16, 24
@@ -133,29 +130,3 @@ async def step_by_step(run: Callable[[Batch], Awaitable[BatchResult]], steps: Mu
         follows = steps.finish(result.tokens, result.sampled_finite)
         if steps.announced:
             steps.progress.set()
-
-
-class Bell:
-    """A descriptor that a device's thread writes 8 bytes to, without Python, to wake the loop.
-
-    It is closed when nobody has it any more: whoever may yet ring it holds it.
-    """
-
-    def __init__(self) -> None:
-        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        weakref.finalize(self, os.close, self.descriptor)
-
-    def silence(self) -> None:
-        """Forget that it rang."""
-        os.eventfd_read(self.descriptor)
-
-
-class MultiStepRunner(ModelRunner, Protocol):
-    """A runner that `ModelInfo.multi_steps` says makes several steps in one call."""
-
-    def run_steps(self, steps: MultiStep, bell: Bell, /) -> None:
-        """Run them; blocks for all their duration. Rings `bell` after each step that is announced,
-        once its outputs and `done` can be read. ValueError before anything is computed if `steps`
-        is not sound.
-        """
-        ...

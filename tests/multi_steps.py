@@ -1,11 +1,14 @@
-"""Steps of one call for tests of devices."""
+"""Steps of one call, and what is started, for tests of devices."""
 
 from __future__ import annotations
+
+import select
 
 import numpy as np
 
 from pie.batch import Batch, floats, ints
 from pie.multistep import MultiStep
+from pie.starting import StartingRunner
 
 
 def greedy_steps(count: int) -> MultiStep:
@@ -26,3 +29,12 @@ def greedy_steps(count: int) -> MultiStep:
     )
     uniform = np.zeros((count, 1), np.float32)
     return MultiStep(batch=batch, uniform=uniform, stops=ints(), stop_starts=ints([0, 0]))
+
+
+def await_end(runner: StartingRunner) -> None:
+    """Block until what was started is over."""
+    ringing = select.poll()
+    ringing.register(runner.bell.descriptor, select.POLLIN)
+    while not runner.over:
+        assert ringing.poll(10_000), "no bell for 10 s"
+        runner.bell.silence()

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from pie.batch import Batch, BatchResult, ModelRunner, ints
-from pie.engine import ThreadedModel
+from pie.devices import ThreadedModel
 from pie.errors import DeviceStalled, GuestError, PassFailed
 from pie.guarded import MAX_REASON, GuardedDevice
 from pie.testing import (

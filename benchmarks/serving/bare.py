@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import attrs
 import numpy as np
 
-from pie.batch import Batch, BatchResult, ModelRunner, floats, ints
+from pie.batch import Batch, BatchResult, ModelInfo, floats, ints
+
+Run: TypeAlias = Callable[[Batch], BatchResult]
 
 STEP_ROWS = 512
 """Rows of a step at most, as the engine has it."""
@@ -25,20 +28,21 @@ class Stream:
     drawn: list[int] = attrs.field(factory=list)
 
 
-def complete(runner: ModelRunner, prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
-    """Greedily `count` tokens after each of the prompts, all at once.
+def complete(
+    run: Run, info: ModelInfo, prompts: Sequence[Sequence[int]], count: int
+) -> list[list[int]]:
+    """Greedily `count` tokens after each of the prompts, all at once, by calls of a model's `run`.
 
     It takes the model's last pages, without asking anybody: no guest may hold them.
     """
-    streams = _opened(runner, prompts, count)
+    streams = _opened(info, prompts, count)
     while any(len(stream.drawn) < count for stream in streams):
-        _step(runner, streams)
+        _step(run, info.page_size, streams)
     return [stream.drawn[:count] for stream in streams]
 
 
-def _opened(runner: ModelRunner, prompts: Sequence[Sequence[int]], count: int) -> list[Stream]:
-    info, used = runner.info, 0
-    streams = []
+def _opened(info: ModelInfo, prompts: Sequence[Sequence[int]], count: int) -> list[Stream]:
+    used, streams = 0, []
     for prompt in prompts:
         pages = math.ceil((len(prompt) + count) / info.page_size)
         first = info.pages - used - pages
@@ -49,7 +53,7 @@ def _opened(runner: ModelRunner, prompts: Sequence[Sequence[int]], count: int) -
     return streams
 
 
-def _step(runner: ModelRunner, streams: Sequence[Stream]) -> None:
+def _step(run: Run, page_size: int, streams: Sequence[Stream]) -> None:
     """Prompts first, and as much of them as fits into one step; then a token of each stream."""
     waiting = [stream for stream in streams if not stream.drawn] or streams
     room, parts = STEP_ROWS, list[tuple[Stream, int]]()
@@ -58,7 +62,7 @@ def _step(runner: ModelRunner, streams: Sequence[Stream]) -> None:
         if rows:
             parts.append((stream, rows))
             room -= rows
-    result = runner.run(_batch(parts, runner.info.page_size))
+    result = run(_batch(parts, page_size))
     ends = [stream for stream, rows in parts if stream.written + rows == len(stream.tokens)]
     for stream, rows in parts:
         stream.written += rows

@@ -20,13 +20,14 @@ from typing import Any
 import trio
 
 from pie.collector import relax_collector
+from pie.devices import device_of
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
 from pie.model import load
 from pie.programs import WasmProgram
 
 from .components import BUILD, c_component, python_component
-from .recording import RecordingRunner
+from .recording import RecordingDevice
 from .serving import PYTHON, C, open_serving
 
 _METHODS = ("many", "decode", "again", "forget", "agents", "latency")
@@ -44,7 +45,7 @@ async def serve(model: str, threads: int) -> None:
         runner = load(model, threads=threads)
         loaded = time.perf_counter() - began
         relax_collector()
-        async with open_serving(RecordingRunner(runner), programs) as serving:
+        async with open_serving(RecordingDevice(device_of(runner)), programs) as serving:
             facts = {"load_seconds": loaded, "runner": type(runner).__name__}
             _say(facts | {"model_bytes": Path(model).stat().st_size})  # noqa: ASYNC240
             async for line in _lines():

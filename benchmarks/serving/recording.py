@@ -1,18 +1,21 @@
-"""A runner that notes when each of its steps began and ended."""
+"""A device that notes when each of its steps began and ended."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from itertools import pairwise
-from typing import cast
+from typing import TypeVar
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
-from pie.batch import AdapterCommand, Batch, BatchResult, Floats, Ints, ModelInfo, ModelRunner
-from pie.multistep import Bell, MultiStep, MultiStepRunner
+from pie.actors.executor import Device
+from pie.batch import Batch, BatchResult, ModelRunner
+from pie.multistep import MultiStep
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -26,44 +29,41 @@ class Step:
 
 
 @attrs.define(eq=False)
-class RecordingRunner:
-    """A `ModelRunner` in front of another one."""
+class RecordingDevice:
+    """A `Device` in front of another one; what the engine waits for it is in the steps."""
 
-    inner: ModelRunner
+    device: Device
     steps: list[Step] = attrs.field(factory=list)
 
     @property
-    def info(self) -> ModelInfo:
-        return self.inner.info
+    def runner(self) -> ModelRunner:
+        return self.device.runner
 
-    def run(self, batch: Batch) -> BatchResult:
+    async def run(self, batch: Batch) -> BatchResult:
         began = time.perf_counter()
-        result = self.inner.run(batch)
-        self.steps.append(Step(began, time.perf_counter(), batch.passes, batch.rows))
+        result = await self.device.run(batch)
+        self._note(began, batch)
         return result
 
-    def run_steps(self, steps: MultiStep, bell: Bell, /) -> None:
-        """Several steps of one call: each is noted with the same share of its time."""
+    async def run_steps(self, steps: MultiStep) -> None:
         began = time.perf_counter()
-        cast(MultiStepRunner, self.inner).run_steps(steps, bell)
-        ends = np.linspace(began, time.perf_counter(), steps.done + 1).tolist()
-        shape = (steps.batch.passes, steps.batch.rows)
-        self.steps += [Step(start, end, *shape) for start, end in pairwise(ends)]
+        await self.device.run_steps(steps)
+        self._note(began, steps.batch, steps.done)
 
-    def read_pages(self, pages: Ints, /) -> NDArray[np.uint8]:
-        return self.inner.read_pages(pages)
+    async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
+        return await self.device.apply(method, *arguments)
 
-    def write_pages(self, pages: Ints, contents: NDArray[np.uint8], /) -> None:
-        self.inner.write_pages(pages, contents)
+    def run_bare(self, batch: Batch) -> BatchResult:
+        """A step of the runner, while the engine has nothing to do."""
+        began = time.perf_counter()
+        result = self.runner.run(batch)
+        self._note(began, batch)
+        return result
 
-    def read_embeddings(self, slots: Ints, /) -> Floats:
-        return self.inner.read_embeddings(slots)
-
-    def adapt(self, command: AdapterCommand, /) -> bytes:
-        return self.inner.adapt(command)
-
-    def close(self) -> None:
-        self.inner.close()
+    def _note(self, began: float, batch: Batch, count: int = 1) -> None:
+        """Each step of a call is noted with the same share of its time."""
+        ends = np.linspace(began, time.perf_counter(), count + 1).tolist()
+        self.steps += [Step(*times, batch.passes, batch.rows) for times in pairwise(ends)]
 
     def taken(self) -> list[Step]:
         """The steps since the last call."""

@@ -6,19 +6,18 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import attrs
 import trio
 
 from benchmarks.latency import Late, milliseconds, watch_latency
-from pie.engine import Engine, GuestProgram, ThreadedModel, open_engine
+from pie.engine import Engine, GuestProgram, open_engine
 from pie.ids import EventCode
 from pie.messages import Event, Launched
 
 from . import bare
-from .recording import RecordingRunner, pace
+from .recording import RecordingDevice, pace
 
 Row = dict[str, Any]
 Tokens = Sequence[int]
@@ -43,22 +42,22 @@ class Serving:
     """An engine with one model, and the benchmark's programs."""
 
     engine: Engine
-    runner: RecordingRunner
+    device: RecordingDevice
     programs: Mapping[str, GuestProgram]
     """`python` and `c`."""
     _session: Launched | None = None
 
     async def many(self, guest: str, prompts: Sequence[Tokens], count: int) -> Row:
         """Greedy completions of all prompts at once: seconds until the last has ended, tokens."""
-        self.runner.taken()
+        self.device.taken()
         began = time.perf_counter()
         if guest == BARE:
-            limit = partial(bare.complete, self.runner, prompts, count)
-            tokens = await trio.to_thread.run_sync(limit)
+            run, info = self.device.run_bare, self.device.runner.info
+            tokens = await trio.to_thread.run_sync(bare.complete, run, info, prompts, count)
         else:
             tokens = await self._all(guest, prompts, count)
         seconds = time.perf_counter() - began
-        steps = self.runner.taken()
+        steps = self.device.taken()
         row: Row = {"seconds": seconds, "tokens": tokens}
         row["busy"] = sum(step.ended - step.began for step in steps) / seconds
         try:
@@ -171,10 +170,10 @@ def _tool(engine: Engine, tools: Row) -> Any:
 
 @asynccontextmanager
 async def open_serving(
-    runner: RecordingRunner, programs: Mapping[str, GuestProgram]
+    device: RecordingDevice, programs: Mapping[str, GuestProgram]
 ) -> AsyncIterator[Serving]:
     """An engine as `pie run` has it."""
-    async with open_engine([ThreadedModel(runner)]) as engine:
-        serving = Serving(engine, runner, programs)
+    async with open_engine([device]) as engine:
+        serving = Serving(engine, device, programs)
         yield serving
         await serving.forget()

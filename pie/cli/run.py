@@ -13,7 +13,8 @@ import trio
 from pie.batch import ModelRunner
 from pie.collector import relax_collector
 from pie.config import EngineConfig
-from pie.engine import ThreadedModel, open_engine
+from pie.devices import device_of
+from pie.engine import open_engine
 from pie.errors import ModelError, UsageError
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import Program, WasmHost
@@ -105,7 +106,7 @@ async def _run(options: Options, ingredients: Ingredients, home: Home) -> int:
             view = Json() if options.json else Stream(show_figures=options.stats)
             observe = None if tracer is None else tracer.model
             async with open_engine(
-                [ThreadedModel(runner)], config, observe=observe, guests=tracer
+                [device_of(runner)], config, observe=observe, guests=tracer
             ) as engine:
                 return await serve_client(
                     engine,

@@ -18,7 +18,7 @@ import trio
 from pie import __version__
 from pie.batch import ModelRunner
 from pie.collector import relax_collector
-from pie.engine import ThreadedModel
+from pie.devices import device_of
 from pie.errors import UsageError
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
@@ -148,7 +148,7 @@ async def _serve(
         library = await in_thread(ProgramLibrary.open, home.programs)
         try:
             devices = [
-                ThreadedModel(await _load(model, path))
+                device_of(await _load(model, path))
                 for model, path in zip(settings.models, paths, strict=True)
                 if not stop.is_set()
             ]

@@ -18,15 +18,15 @@ from benchmarks.serving.agents.clients import CLIENTS
 from benchmarks.serving.agents.jobs import EXAMPLE, Job, are_objects, jobs, schema
 from benchmarks.serving.components import PYTHON_GUEST, c_component
 from benchmarks.serving.plan import prompts
-from benchmarks.serving.recording import RecordingRunner, Step, pace
+from benchmarks.serving.recording import RecordingDevice, Step, pace
 from benchmarks.serving.serving import BARE, PYTHON, SAMPLING, STEPS, C, Serving, open_serving
 from pie.batch import Batch, BatchResult
+from pie.devices import device_of
 from pie.engine import GuestProgram
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import WasmHost
-from pie.multistep import Bell, MultiStep
 from pie.programs import NativeProgram, WasmProgram
-from pie.testing import HashModel, load_main
+from pie.testing import HashModel, SimulatedGpu, load_main
 from tests.multi_steps import greedy_steps
 
 LETTERS = [[97 + (i * j) % 26 for i in range(20)] for j in range(1, 5)]
@@ -36,9 +36,9 @@ LETTERS = [[97 + (i * j) % 26 for i in range(20)] for j in range(1, 5)]
 async def serving(
     model: HashModel | None = None, **programs: GuestProgram
 ) -> AsyncIterator[Serving]:
-    runner = RecordingRunner(model or HashModel(pages=1024))
+    device = RecordingDevice(device_of(model or HashModel(pages=1024)))
     native = {PYTHON: NativeProgram(load_main(PYTHON_GUEST)), **programs}
-    async with open_serving(runner, native) as opened:
+    async with open_serving(device, native) as opened:
         yield opened
 
 
@@ -53,7 +53,8 @@ class Model:
         with self._lock:
             self.asked.append(prompt)
             model = HashModel(pages=1024)
-            (tokens,) = bare.complete(model, [model.info.tokenizer.encode(prompt)], count)
+            ids = model.info.tokenizer.encode(prompt)
+            (tokens,) = bare.complete(model.run, model.info, [ids], count)
             return model.info.tokenizer.decode(tokens)
 
     def complete_object(self, prompt: str, most_tokens: int, schema: Any) -> str:
@@ -86,13 +87,15 @@ async def test_guests_and_the_bare_loop_decode_the_same() -> None:
 
 @pytest.mark.slow
 async def test_long_prompts_of_the_bare_loop_take_several_steps() -> None:
-    runner = RecordingRunner(HashModel())
+    device = RecordingDevice(device_of(HashModel()))
 
-    tokens = bare.complete(runner, [[97] * 300, [98] * 300, [99] * 5], 2)
+    tokens = bare.complete(
+        device.run_bare, device.runner.info, [[97] * 300, [98] * 300, [99] * 5], 2
+    )
 
-    assert [step.rows for step in runner.taken()] == [512, 93, 3]
+    assert [step.rows for step in device.taken()] == [512, 93, 3]
     alone = [
-        bare.complete(HashModel(), [[letter] * n], 2)
+        bare.complete(HashModel().run, HashModel().info, [[letter] * n], 2)
         for letter, n in ((97, 300), (98, 300), (99, 5))
     ]
     assert tokens == [each[0] for each in alone]
@@ -102,13 +105,13 @@ async def test_long_prompts_of_the_bare_loop_take_several_steps() -> None:
 async def test_a_prompt_that_was_seen_is_not_computed_again() -> None:
     async with serving() as ours:
         first = await ours.again(LETTERS[0] * 2)
-        ours.runner.taken()
+        ours.device.taken()
         second = await ours.again([*LETTERS[0], *LETTERS[0][:-1], 120])
-        rows = sum(step.rows for step in ours.runner.taken())
+        rows = sum(step.rows for step in ours.device.taken())
         fresh = await ours.many(PYTHON, [[*LETTERS[0], *LETTERS[0][:-1], 120]], 1)
 
     assert first["seconds"] > 0
-    assert rows <= ours.runner.info.page_size
+    assert rows <= ours.device.runner.info.page_size
     assert second["token"] == fresh["tokens"][0][0]
 
 
@@ -162,7 +165,7 @@ async def test_guesses_count_as_far_as_the_model_agrees() -> None:
     spec = {"prompt": "abcdefxyz, abc", "count": 8, "guesses": 6}
     async with serving(Alphabet(pages=64)) as ours:
         row = await ours.agents("speculation", [spec], {})
-        steps = ours.runner.taken()
+        steps = ours.device.taken()
 
     assert row["results"] == ["defghijk"]
     assert [step.rows for step in steps][:2] == [14 + 6, 1]
@@ -203,21 +206,12 @@ def test_the_pace_is_that_of_full_steps_next_to_one_another() -> None:
         pace(steps, 3)
 
 
-class Multiple(HashModel):
-    """Draws the same token of each row in as many steps as it is asked for."""
+async def test_steps_of_one_call_count_as_steps() -> None:
+    device = RecordingDevice(SimulatedGpu(HashModel(multi_steps=3)))
 
-    def run_steps(self, steps: MultiStep, _: Bell, /) -> None:
-        drawn = np.full(steps.batch.passes, 7, np.int32)
-        while steps.finish(drawn, drawn > 0):
-            pass
+    await device.run_steps(greedy_steps(3))
 
-
-def test_steps_of_one_call_count_as_steps() -> None:
-    runner = RecordingRunner(Multiple())
-
-    runner.run_steps(greedy_steps(3), Bell())
-
-    steps = runner.taken()
+    steps = device.taken()
     assert [(step.passes, step.rows) for step in steps] == [(1, 1)] * 3
     assert steps[0].ended == steps[1].began < steps[1].ended == steps[2].began
 

@@ -12,7 +12,7 @@ import pytest
 
 from pie.batch import Batch, BatchResult
 from pie.cli import command
-from pie.engine import ThreadedModel
+from pie.devices import StartedModel
 from pie.errors import GuestError, ModelError, UsageError
 
 from .conftest import Ran
@@ -211,10 +211,10 @@ def test_a_bug_in_an_actor_stops_the_engine_with_70(
 ) -> None:
     """State that all share is no longer trusted then."""
 
-    async def broken(model: ThreadedModel, batch: Batch) -> BatchResult:
+    async def broken(model: StartedModel, batch: Batch) -> BatchResult:
         raise LookupError("an actor fell over")
 
-    monkeypatch.setattr(ThreadedModel, "run", broken)
+    monkeypatch.setattr(StartedModel, "run", broken)
 
     ran = pie("run", PROBE, "--model", tiny_model, "--", "generate")
 

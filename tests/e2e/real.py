@@ -13,7 +13,8 @@ import trio
 
 from pie.batch import ModelRunner
 from pie.config import EngineConfig, Scheduling
-from pie.engine import Engine, GuestProgram, ThreadedModel, open_engine
+from pie.devices import ThreadedModel
+from pie.engine import Engine, GuestProgram, open_engine
 from pie.model import load
 from pie.testing import Outcome, outcome_of
 from tests.model_file import smollm2_path

@@ -11,7 +11,8 @@ import pytest
 from inferlet import host
 
 from pie.config import EngineConfig, Scheduling
-from pie.engine import ThreadedModel, open_engine
+from pie.devices import ThreadedModel
+from pie.engine import open_engine
 from pie.ids import EventCode
 from pie.messages import Event, Launched
 from pie.model import load

@@ -171,7 +171,7 @@ async def test_an_engine_that_ends_waits_for_a_hung_step_so_long_and_no_longer(
 
 HUNG = """
 import threading, sys, trio
-from pie.engine import ThreadedModel
+from pie.devices import ThreadedModel
 from pie.guarded import GuardedDevice
 from pie.testing import HashModel, run_native, simulated_engine
 import inferlet

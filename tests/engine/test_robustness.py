@@ -14,7 +14,8 @@ from inferlet.native import HOST
 
 from pie.batch import Batch, ints
 from pie.config import EngineConfig, Limits
-from pie.engine import Engine, ThreadedModel
+from pie.devices import ThreadedModel
+from pie.engine import Engine
 from pie.ids import EventCode
 from pie.programs import NativeProgram
 from pie.testing import HashModel, Outcome, SimulatedGpu, outcome_of, run_native, simulated_engine

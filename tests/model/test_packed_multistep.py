@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
+import select
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from pie.batch import Batch, InitializeAdapter, floats, ints
 from pie.model import load
-from pie.multistep import Bell, MultiStep
+from pie.multistep import MultiStep
 from tests.model.support import Pass, greedy, make_batch, ranked, sampled
 from tests.model.tiny import Tiny, write_gguf
+from tests.multi_steps import await_end
 
 pytest.importorskip("numba")
 
@@ -121,7 +122,8 @@ def one_by_one(runner: PackedRunner, steps: MultiStep) -> None:
 
 
 def at_once(runner: PackedRunner, steps: MultiStep) -> None:
-    runner.run_steps(steps, Bell())
+    runner.start_steps(steps)
+    await_end(runner)
 
 
 def is_lawful(runner: PackedRunner, steps: MultiStep) -> MultiStep:
@@ -229,25 +231,20 @@ def test_a_halt_before_the_call_leaves_one_step(runner: PackedRunner) -> None:
     assert steps.finite.tolist() == [[True]] + [[False]] * 29
 
 
-def test_a_halt_of_another_thread_ends_it_after_a_step(runner: PackedRunner) -> None:
+def test_a_halt_on_the_way_ends_it_after_a_step(runner: PackedRunner) -> None:
     """It is heard at once, but the call may have ended by itself by then."""
     lengths = [20] * 8
     fill(runner, lengths, ROOM)
     whole = decoding(lengths, 64)
     at_once(runner, whole)
     for _ in range(50):
-        steps, bell = decoding(lengths, 64), Bell()
-        os.set_blocking(bell.descriptor, True)
+        steps = decoding(lengths, 64)
         steps.announce()
-
-        def halt(steps: MultiStep = steps, bell: Bell = bell) -> None:
-            bell.silence()
-            steps.halt()
-
-        other = threading.Thread(target=halt)
-        other.start()
-        runner.run_steps(steps, bell)
-        other.join()
+        runner.start_steps(steps)
+        while not steps.done:
+            pass
+        steps.halt()
+        await_end(runner)
         assert np.array_equal(steps.tokens[: steps.done], whole.tokens[: steps.done])
         assert not steps.finite[steps.done :].any()
         if steps.done < 64:
@@ -255,17 +252,21 @@ def test_a_halt_of_another_thread_ends_it_after_a_step(runner: PackedRunner) -> 
     pytest.fail("no halt was heard")
 
 
-def test_the_bell_rings_once_a_step_for_who_listens(runner: PackedRunner) -> None:
+def test_the_bell_rings_at_the_end_and_after_each_step_that_is_announced(
+    runner: PackedRunner,
+) -> None:
     fill(runner, [10], ROOM)
-    bell = Bell()
-    runner.run_steps(decoding([10], 7), bell)
-    with pytest.raises(BlockingIOError):
-        os.eventfd_read(bell.descriptor)
-    for count in (1, 7):
+    for count, announced, rings in ((7, False, 1), (1, True, 1), (7, True, 7)):
         steps = decoding([10], count)
-        steps.announce()
-        runner.run_steps(steps, bell)
-        assert os.eventfd_read(bell.descriptor) == count
+        if announced:
+            steps.announce()
+        runner.bell.silence()
+        runner.start_steps(steps)
+        ringing, heard = select.poll(), 0
+        ringing.register(runner.bell.descriptor, select.POLLIN)
+        while ringing.poll(0 if runner.over and heard >= rings else 10_000):
+            heard += os.eventfd_read(runner.bell.descriptor)
+        assert (runner.over, heard) == (True, rings)
 
 
 def test_what_the_batch_clears_and_copies_is_done_once(two: PackedRunner) -> None:

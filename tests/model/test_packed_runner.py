@@ -22,8 +22,9 @@ from pie.errors import PassFailed, UsageError
 from pie.model import load
 from pie.model.adapter import LoraSupport
 from pie.model.runner import TorchRunner
-from tests.model.support import Pass, make_batch, ranked, sampled
+from tests.model.support import Pass, greedy, make_batch, ranked, sampled
 from tests.model.tiny import Tiny, write_gguf
+from tests.multi_steps import await_end
 
 pytest.importorskip("numba")
 
@@ -234,6 +235,48 @@ def test_what_is_out_of_bounds_is_refused(
         packed.run(make_batch([Pass(**settings)]))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("moves", "text"),
+    [
+        ({"tokens": ints([100000])}, "token 100000"),
+        ({"cleared_pages": ints([2, 128])}, "cleared page 2 .. 128 of 128"),
+        ({"cleared_embeddings": ints([-1])}, "cleared embedding slot -1 .. -1 of 8"),
+        ({"copy_sources": ints([128])}, "copied page 128 .. 128 of 128"),
+        ({"copy_targets": ints([-1])}, "copy's page -1 .. -1 of 128"),
+        ({"copy_targets": ints([2, 3])}, "do not fit each other"),
+    ],
+)
+def test_a_batch_that_is_refused_has_cleared_and_copied_nothing(
+    packed: PackedRunner, moves: dict[str, Any], text: str
+) -> None:
+    whole_logits(packed)
+    before = packed.read_pages(ints(range(128)))
+    sound = {"cleared_pages": ints([0]), "copy_sources": ints([0]), "copy_targets": ints([1])}
+    batch = make_batch([Pass(tokens=[1], pages=[2])], **greedy([0]), **sound)
+    with pytest.raises(ValueError, match=text):
+        packed.run(attrs.evolve(batch, **moves))
+    assert np.array_equal(packed.read_pages(ints(range(128))), before)
+    packed.run(batch)
+    assert not packed.read_pages(ints([0, 1])).any()
+
+
+def test_a_step_that_is_started_is_one_that_is_run(packed: PackedRunner) -> None:
+    """In turns, and with steps that have no rows between them."""
+    prompt = Pass(tokens=TOKENS, pages=WHOLE)
+    batch = make_batch([prompt], **sampled([LENGTH - 1]), **ranked([3], k=5))
+    expected = packed.run(batch)
+    for _ in range(50):
+        found = packed.start(batch)
+        await_end(packed)
+        assert found.tokens.tolist() == expected.tokens.tolist()
+        assert found.ranked_ids.tolist() == expected.ranked_ids.tolist()
+        assert found.ranked_probabilities.tolist() == expected.ranked_probabilities.tolist()
+        packed.start(make_batch([], cleared_pages=ints(WHOLE)))
+        await_end(packed)
+        assert not packed.read_pages(ints(WHOLE)).any()
+        assert packed.run(batch).tokens.tolist() == expected.tokens.tolist()
+
+
 def test_threads_agree(pair: tuple[PackedRunner, TorchRunner], tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "tiny.gguf", SHAPE)
     for threads in (1, 3):
@@ -267,8 +310,11 @@ def test_a_runner_that_is_forgotten_ends_its_threads(tmp_path: Path) -> None:
     others = set(threading.enumerate())
     runner = load(write_gguf(tmp_path / "tiny.gguf", SHAPE), pages=16, threads=3)
     workers = set(threading.enumerate()) - others
-    assert len(workers) == 2
-    runner.run(make_batch([Pass(tokens=TOKENS[:3], pages=[0])], **sampled([2])))
+    assert len(workers) == 3
+    prompt = make_batch([Pass(tokens=TOKENS, pages=WHOLE)] * 20, **sampled([LENGTH - 1]))
+    runner.run(prompt)
+    assert isinstance(runner, PackedRunner)
+    runner.start(prompt)
     del runner
     gc.collect()
     assert not any(worker.is_alive() for worker in workers)

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from pie.batch import Batch, BatchResult
-from pie.engine import ThreadedModel
+from pie.devices import ThreadedModel
 from pie.server.config import ServerConfig
 from pie.testing import HashModel, SimulatedGpu
 

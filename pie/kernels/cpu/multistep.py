@@ -2,7 +2,8 @@
 
 After each step thread 0 tells that it is done and lays the next one out, while the others wait at
 a barrier, the only one that is added; a single step has none. No thread reads the plan after the
-last barrier but for `going`, which no one changes before all take part in a step again.
+last barrier but for `going`, which no one changes before all take part in a step again, and what
+never changes.
 """
 
 from __future__ import annotations
@@ -10,19 +11,22 @@ from __future__ import annotations
 from typing import Any
 
 from .jit import compiled
+from .maintenance import maintain
 from .plan import bytes_at, floats_at, ints_at, plan_at
 from .prepare import prepare
 from .stage import staged
 from .step import arrive, run_step
-from .threads import atomic_add, atomic_load, await_work, write
+from .threads import DOOR, ENDED, FIRST_DOOR, ONE, atomic_add, atomic_load, await_work, write
 
 
 @compiled
 def _tell(p: Any) -> None:
-    """Count the step, whose outputs are written, in the word at `done`; then ring the bell."""
+    """Count the step, whose outputs are written, in the word at `done`; then ring the bell, but
+    not for the last one, after which it rings in any case.
+    """
     atomic_add(p.done, 1)
-    if atomic_load(p.announce) != 0:
-        write(p.bell, p.announce, 8)  # the 1 that is there is what an eventfd is given
+    if p.going != 0 and atomic_load(p.announce) != 0:
+        write(p.bell, p.sync + ONE, 8)
 
 
 @compiled
@@ -77,10 +81,14 @@ def advance(plan: int) -> None:
 
 @staged
 def run_steps(thread: int, plan: int) -> None:
-    """A step, or several; every thread calls it, with its number."""
+    """A step, or several; every thread calls it, with its number.
+
+    Without rows, it is what a step does before it begins.
+    """
     p = plan_at(plan, 1)[0]
-    several = p.done != 0
-    met = run_step(thread, plan, p.met)
+    several, rows, rings = p.done != 0, p.rows, p.rings
+    met = maintain(thread, plan, p.met)
+    met = run_step(thread, plan, met) if rows else arrive(p, met)
     while several:
         if thread == 0:
             advance(plan)
@@ -88,12 +96,17 @@ def run_steps(thread: int, plan: int) -> None:
         several = p.going != 0
         if several:
             met = run_step(thread, plan, met)
+    if thread == 0:
+        atomic_add(p.sync + ENDED, 1)
+        if rings != 0:
+            write(p.bell, p.sync + ONE, 8)
 
 
 @staged
 def work(thread: int, plan: int) -> None:
     """A worker's life: take part in every step, until there are no more."""
-    seen = 0
-    while await_work(plan_at(plan, 1)[0].sync, seen):
+    sync, seen = plan_at(plan, 1)[0].sync, 0
+    door = sync + (FIRST_DOOR if thread == 0 else DOOR)
+    while await_work(sync, door, seen):
         seen += 1
         run_steps(thread, plan)

@@ -36,8 +36,10 @@ PLAN = _record(
     # A batch as it comes (`prepare`): its arrays, then how many entries they have.
     """words reals tokens positions row_starts table page_starts lengths embedding_rows
     embedding_slots stored_rows stored_slots masked_rows mask_starts mask_runs sampled_rows top_k
-    ranked_rows ranked_k temperature top_p min_p uniform ranked_temperature
-    rows passes entries embedded stored masked runs sampled ranked answered """
+    ranked_rows ranked_k cleared_pages cleared_slots copy_sources copy_targets
+    temperature top_p min_p uniform ranked_temperature
+    rows passes entries embedded stored masked runs sampled ranked cleared emptied
+    copies answered """
     # This step's rows and passes.
     """met inputs row_pages row_slots factors x xq bare queries attended fq y
     tasks task_count longest masks mask_bits mask_width split partials """
@@ -47,7 +49,8 @@ PLAN = _record(
     """stored_targets marks wanted_rows wanted chunk hq logits requests starts
     finite tokens_out ids_out probabilities_out """
     # Several steps in one call (`multistep`).
-    """done over halt announce bell following uniforms stops stop_starts going""",
+    """done over halt announce following uniforms stops stop_starts going
+    bell rings""",
     "epsilon head_epsilon embedding_scale final_cap attention_cap query_scale",
 )
 """A step. A head has `head_dim` dimensions, a multiple of 16, of which `head_size` are the model's:
@@ -59,8 +62,8 @@ a row's float32 input, or 0: its token); `row_pages`, `row_slots` int32 [rows] (
 and V go); `masks` int64 [rows] (address of a row's visible slots, a uint16 per page, or 0); `x`
 float32 [rows, hidden]; `xq`, `fq`, `hq` activation rows, whose bytes are
 `hidden_row`, `attended_row`, `ffn_row`; `bare` float32 [rows, q and k rows], `bare_row` bytes
-apart, for models that have `q_row_norm`; `done`: 0 for a single step; the rest is said where
-it is used."""
+apart, for models that have `q_row_norm`; `done`: 0 for a single step; `bell`: a descriptor, that
+is written to at the end if `rings`; the rest is said where it is used."""
 
 LAYER = _record(
     """attention_norm attention_post_norm ffn_norm ffn_post_norm q_norm k_norm q_row_norm

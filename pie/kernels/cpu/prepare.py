@@ -27,6 +27,7 @@ WORDS = (
     *("embedding_rows", "embedding_slots", "stored_rows", "stored_slots"),
     *("masked_rows", "mask_starts", "mask_runs"),
     *("sampled_rows", "top_k", "ranked_rows", "ranked_k"),
+    *("cleared_pages", "cleared_slots", "copy_sources", "copy_targets"),
 )
 REALS = ("temperature", "top_p", "min_p", "uniform", "ranked_temperature")
 
@@ -61,6 +62,10 @@ def _find(p: Any) -> None:
     p.top_k = p.sampled_rows + 4 * p.sampled
     p.ranked_rows = p.top_k + 4 * p.sampled
     p.ranked_k = p.ranked_rows + 4 * p.ranked
+    p.cleared_pages = p.ranked_k + 4 * p.ranked
+    p.cleared_slots = p.cleared_pages + 4 * p.cleared
+    p.copy_sources = p.cleared_slots + 4 * p.emptied
+    p.copy_targets = p.copy_sources + 4 * p.copies
     p.temperature = p.reals
     p.top_p = p.temperature + 4 * p.sampled
     p.min_p = p.top_p + 4 * p.sampled
@@ -80,6 +85,10 @@ def _bounds_hold(p: Any) -> bool:
         and _within(p.masked_rows, p.masked, p.rows)
         and _within(p.sampled_rows, p.sampled, p.rows)
         and _within(p.ranked_rows, p.ranked, p.rows)
+        and _within(p.cleared_pages, p.cleared, p.page_count)
+        and _within(p.cleared_slots, p.emptied, p.slots)
+        and _within(p.copy_sources, p.copies, p.page_count)
+        and _within(p.copy_targets, p.copies, p.page_count)
     )
 
 

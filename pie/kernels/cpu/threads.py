@@ -1,6 +1,6 @@
 """The threads of a step: they take work from shared counters and meet at barriers.
 
-All threads run the same function. One is the caller's; the others sleep on a futex between steps
+All threads run the same function. They sleep on a futex between steps, each at one of two doors,
 and hold no interpreter lock. A barrier spins for a moment and then yields the processor: on a
 machine with other work, spinning for longer costs more than it saves.
 """
@@ -32,8 +32,14 @@ IDLE_SPINS = 4000
 """Pauses of an idle worker before it sleeps."""
 
 # The shared words, one cache line each.
-ARRIVED, GO, SLEEPING, STOP = 0, 64, 128, 192
-SYNC_BYTES = 256
+ARRIVED, STOP, STARTED, ENDED, ONE = 0, 64, 128, 192, 256
+"""Arrivals at barriers; whether all is over; calls begun and ended; the number 1, for a bell."""
+FIRST_DOOR, DOOR = 320, 448
+"""Where thread 0 sleeps, whose part a caller may take instead, and where the others do."""
+SYNC_BYTES = 576
+
+_GO, _SLEEPING = 0, 64
+"""The words of a door: how often it has been opened, and how many sleep there."""
 
 
 def _atomic_add(e: Emit, address: Value, value: Value) -> Value:
@@ -96,23 +102,23 @@ def meet(sync: int, arrivals: int) -> None:
 
 
 @compiled
-def wake(sync: int) -> None:
-    """Start the workers on what has been put into shared memory."""
-    atomic_add(sync + GO, 1)
-    if atomic_load(sync + SLEEPING) > 0:
-        _call_futex(sync + GO, _WAKE, 1 << 20)
+def open_door(door: int) -> None:
+    """Start who waits at a door on what has been put into shared memory."""
+    atomic_add(door + _GO, 1)
+    if atomic_load(door + _SLEEPING) > 0:
+        _call_futex(door + _GO, _WAKE, 1 << 20)
 
 
 @compiled
-def await_work(sync: int, seen: int) -> bool:
-    """Wait for start number `seen + 1`; False if it is the last and there is nothing to do."""
+def await_work(sync: int, door: int, seen: int) -> bool:
+    """Wait until `door` opens for time `seen + 1`; False if that was the last and means the end."""
     spins = 0
-    while atomic_load(sync + GO) == seen:
+    while atomic_load(door + _GO) == seen:
         _pause_now()
         spins += 1
         if spins > IDLE_SPINS:
-            atomic_add(sync + SLEEPING, 1)
-            if atomic_load(sync + GO) == seen:
-                _call_futex(sync + GO, _WAIT, seen)
-            atomic_add(sync + SLEEPING, -1)
+            atomic_add(door + _SLEEPING, 1)
+            if atomic_load(door + _GO) == seen:
+                _call_futex(door + _GO, _WAIT, seen)
+            atomic_add(door + _SLEEPING, -1)
     return bool(atomic_load(sync + STOP) == 0)

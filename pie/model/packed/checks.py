@@ -14,9 +14,13 @@ def complaint(batch: Batch, *, pages: int, vocabulary: int, slots: int) -> str:
     """One line with the values and the limit."""
     within = (
         ("page", batch.pages, pages),
+        ("cleared page", batch.cleared_pages, pages),
+        ("copied page", batch.copy_sources, pages),
+        ("copy's page", batch.copy_targets, pages),
         ("token", batch.tokens, vocabulary),
         ("embedding slot", batch.embedding_slots, slots),
         ("embedding slot", batch.stored_slots, slots),
+        ("cleared embedding slot", batch.cleared_embeddings, slots),
         *(
             (name, getattr(batch, name), batch.rows)
             for name in ("sampled_rows", "ranked_rows", "stored_rows", "embedding_rows")

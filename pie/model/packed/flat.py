@@ -10,7 +10,8 @@ from pie.kernels.cpu.prepare import REALS, WORDS
 
 from ..config import PAGE_SIZE
 
-_WORD_FIELDS = ["pages" if name == "table" else name for name in WORDS]
+_OTHER_NAMES = {"table": "pages", "cleared_slots": "cleared_embeddings"}
+_WORD_FIELDS = [_OTHER_NAMES.get(name, name) for name in WORDS]
 _NO_BITS = np.zeros((1, 1), np.uint16)
 
 
@@ -29,7 +30,9 @@ def sizes_of(batch: Batch) -> tuple[int, int]:
     sampled, ranked = len(batch.sampled_rows), len(batch.ranked_rows)
     pairs = batch.rows + batch.passes + len(batch.embedding_rows) + len(batch.stored_rows)
     pairs += len(batch.masked_rows) + sampled + ranked
+    pairs += len(batch.copy_sources)
     words = 2 * pairs + batch.passes + 3 + len(batch.pages) + len(batch.mask_runs)
+    words += len(batch.cleared_pages) + len(batch.cleared_embeddings)
     return words, 4 * sampled + ranked
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from pie.batch import Floats, Ints
 from pie.kernels.cpu.arrays import address
-from pie.multistep import ANNOUNCE, DONE, HALT, OVER, Bell, MultiStep
+from pie.multistep import ANNOUNCE, DONE, HALT, OVER, MultiStep
 
 from ..config import PAGE_SIZE
 
@@ -22,20 +22,19 @@ class Following:
     """Holds all that its addresses point to."""
 
     _steps: MultiStep
-    _bell: Bell
     _uniforms: Floats
     """[steps - 1, passes]"""
     _stops: Ints
     _stop_starts: Ints
 
     @classmethod
-    def of(cls, steps: MultiStep, bell: Bell) -> Following:
+    def of(cls, steps: MultiStep) -> Following:
         """ValueError if the steps are not sound, the first one apart."""
         if reason := _complaint(steps):
             raise ValueError(f"several steps in one call are not sound: {reason}")
         uniforms = np.ascontiguousarray(steps.uniform[1:], np.float32)
         stops = np.ascontiguousarray(steps.stops, np.int32)
-        return cls(steps, bell, uniforms, stops, np.ascontiguousarray(steps.stop_starts, np.int32))
+        return cls(steps, uniforms, stops, np.ascontiguousarray(steps.stop_starts, np.int32))
 
     def plan(self) -> dict[str, int]:
         """Fields of the plan; `done` apart they mean nothing to a single step."""
@@ -45,7 +44,6 @@ class Following:
             "over": state + 8 * OVER,
             "halt": state + 8 * HALT,
             "announce": state + 8 * ANNOUNCE,
-            "bell": self._bell.descriptor,
             "following": self._steps.steps - 1,
             "uniforms": address(self._uniforms),
             "stops": address(self._stops),

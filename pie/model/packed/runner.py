@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from pie.kernels.cpu.prepare import prepare
 from pie.kernels.cpu.rope import query_bytes
 from pie.kernels.cpu.sampling import scratch_bytes as sampling_scratch_bytes
 from pie.kernels.cpu.target import require
-from pie.multistep import Bell, MultiStep
+from pie.multistep import MultiStep
+from pie.starting import Bell
 
 from ..adapter import LoraSupport
 from ..config import PAGE_SIZE
@@ -54,7 +56,7 @@ def _outputs(batch: Batch) -> int:
 
 
 class PackedRunner:
-    """One batch at a time, on any one thread."""
+    """One step at a time, or several in one call: a `pie.starting.StartingRunner`."""
 
     def __init__(
         self,
@@ -66,8 +68,7 @@ class PackedRunner:
     ) -> None:
         """Reserve the pages and slots that `info` announces, and start the workers.
 
-        `threads` work on a step, the caller's among them; by default, one for each processor that
-        this process may use.
+        `threads` work on a step; by default, one for each processor that this process may use.
         """
         self.info = info
         self.model = model
@@ -86,14 +87,41 @@ class PackedRunner:
         self._room.fix(info.pages)
         self._describe_model()
         self._crew = Crew(self._plan, self._threads)
+        weakref.finalize(self, self._crew.end)  # before any memory of this object's is given back
+        self._held: tuple[object, ...] = ()
+        """What the step that was begun last reads and writes by address."""
 
     # Steps
 
     def run(self, batch: Batch) -> BatchResult:
         """Run one step. ValueError, before anything is computed, for a batch that is not sound."""
-        self._maintain(batch)
-        if not batch.rows:
-            return BatchResult()
+        result = self._prepare_one(batch)
+        self._crew.run()
+        return result
+
+    @property
+    def bell(self) -> Bell:
+        return self._crew.bell
+
+    @property
+    def over(self) -> bool:
+        return self._crew.over
+
+    def start(self, batch: Batch, /) -> BatchResult:
+        """Begin one step; see `pie.starting.StartingRunner`, also for the next."""
+        result = self._prepare_one(batch)
+        self._crew.start()
+        return result
+
+    def start_steps(self, steps: MultiStep, /) -> None:
+        following = Following.of(steps)
+        outputs = {"tokens_out": address(steps.tokens), "finite": address(steps.finite)}
+        self._set(answered=1, **outputs, **following.plan())
+        self._prepare(steps.batch, following)
+        self._crew.start()
+
+    def _prepare_one(self, batch: Batch) -> BatchResult:
+        """What will be in the result is not there yet."""
         sampled, ranked = len(batch.sampled_rows), len(batch.ranked_rows)
         counts = np.minimum(batch.ranked_k, self.model.config.vocabulary)
         ranked_starts = np.concatenate([_ZERO, np.cumsum(counts, dtype=np.int32)])
@@ -102,13 +130,13 @@ class PackedRunner:
         ids, probabilities = np.zeros(entries, np.int32), np.zeros(entries, np.float32)
         self._set(
             answered=1,
+            done=0,
             tokens_out=address(tokens),
             finite=address(finite),
             ids_out=address(ids),
             probabilities_out=address(probabilities),
         )
-        self._step(batch)
-        return BatchResult(
+        result = BatchResult(
             tokens=tokens,
             sampled_finite=finite[:sampled],
             ranked_ids=ids,
@@ -116,21 +144,11 @@ class PackedRunner:
             ranked_starts=ranked_starts,
             ranked_finite=finite[sampled:],
         )
-
-    def run_steps(self, steps: MultiStep, bell: Bell, /) -> None:
-        """Run several steps; see `pie.multistep.MultiStepRunner`."""
-        following = Following.of(steps, bell)
-        self._maintain(steps.batch)
-        outputs = {"tokens_out": address(steps.tokens), "finite": address(steps.finite)}
-        self._set(answered=1, **outputs, **following.plan())
-        try:
-            self._step(steps.batch)
-        finally:
-            self._set(done=0)
+        self._prepare(batch, result)
+        return result
 
     def logits(self, batch: Batch, rows: Ints) -> Floats:
         """Run a step for its logits [len(rows), vocabulary]; for tests and measurements."""
-        self._maintain(batch)
         vocabulary = self.model.config.vocabulary
         out = np.zeros((len(rows), blocks_of(vocabulary) * BLOCK), np.float32)
         wanted = np.ascontiguousarray(rows, np.int32)
@@ -139,24 +157,27 @@ class PackedRunner:
         before = self._plan.copy()
         self._set(
             answered=0,
+            done=0,
             logits=address(out),
             chunk=max(len(rows), 1),
             wanted=len(rows),
             wanted_rows=address(wanted),
         )
         try:
-            self._step(batch)
+            self._prepare(batch)
+            self._crew.run()
         finally:
             self._plan[:] = before
         found, cap = out[:, :vocabulary], self.model.config.logit_cap
         return cap * np.tanh(found / cap) if cap else found  # a step caps where it samples
 
-    def _step(self, batch: Batch) -> None:
+    def _prepare(self, batch: Batch, *outputs: object) -> None:
+        """Lay a step out, and hold what it needs: the plan has addresses only."""
         words, reals = words_of(batch), reals_of(batch)
         uses = self._adapters.uses_of(batch)
-        # The plan holds addresses only: these live until the step is over.
         bits = room_for_masks(batch)
-        self._room.make(batch.rows, _outputs(batch))
+        self._room.make(max(batch.rows, 1), _outputs(batch))
+        self._held = words, reals, uses, bits, outputs
         self._set(
             words=address(words),
             reals=address(reals),
@@ -169,6 +190,9 @@ class PackedRunner:
             runs=len(batch.mask_runs),
             sampled=len(batch.sampled_rows),
             ranked=len(batch.ranked_rows),
+            cleared=len(batch.cleared_pages),
+            emptied=len(batch.cleared_embeddings),
+            copies=len(batch.copy_sources),
             mask_bits=address(bits),
             mask_width=bits.shape[1],
             **uses.addresses(),
@@ -178,7 +202,6 @@ class PackedRunner:
             limits = {"pages": len(self._pages), "slots": len(self._embeddings)}
             reason = complaint(batch, vocabulary=self.model.config.vocabulary, **limits)
             raise ValueError(f"a batch is not sound: {reason}")
-        self._crew.run()
 
     # Pages, embedding slots, adapters
 
@@ -197,12 +220,6 @@ class PackedRunner:
     def close(self) -> None:
         """End the workers; the runner cannot be used any more."""
         self._crew.end()
-
-    def _maintain(self, batch: Batch) -> None:
-        self._pages[batch.cleared_pages] = 0
-        self._embeddings[batch.cleared_embeddings] = 0.0
-        if len(batch.copy_sources):
-            self._pages[batch.copy_targets] = self._pages[batch.copy_sources]
 
     # The plan
 

@@ -13,7 +13,8 @@ import attrs
 import trio
 
 from pie.batch import Batch, BatchResult
-from pie.engine import GuestProgram, ThreadedModel
+from pie.devices import ThreadedModel
+from pie.engine import GuestProgram
 from pie.guest.interfaces import ALL
 from pie.guest.wasm import Epochs, Fuel, Preemption, WasmHost
 from pie.offload import Offload, in_thread, inline
