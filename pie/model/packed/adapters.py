@@ -18,7 +18,7 @@ from .heads import Heads
 
 @attrs.frozen(eq=False)
 class StepUses:
-    """The adapters of a step; holds all that its addresses point to."""
+    """The adapters of a step, if any; holds all that its addresses point to."""
 
     uses: list[Use]
     records: NDArray[np.void]
@@ -28,11 +28,16 @@ class StepUses:
 
     def addresses(self) -> dict[str, int]:
         """For the plan."""
+        if not self.uses:
+            return {"use_count": 0}
         return {
             "use_count": len(self.uses),
             "uses": address(self.records),
             "row_uses": address(self.row_uses),
         }
+
+
+_NO_USES = StepUses([], np.zeros(0, USE), np.zeros(0, np.int32))
 
 
 class PackedAdapters:
@@ -49,7 +54,9 @@ class PackedAdapters:
 
     def uses_of(self, batch: Batch) -> StepUses:
         """Who uses what in `batch`."""
-        uses = self._bank.uses(batch) if len(batch.adapters) else []
+        if not len(batch.adapters):
+            return _NO_USES
+        uses = self._bank.uses(batch)
         records = np.zeros((len(uses), self._layers), USE)
         row_uses = np.full(batch.rows, -1, np.int32)
         for number, use in enumerate(uses):

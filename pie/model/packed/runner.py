@@ -35,6 +35,8 @@ from .model import PackedModel
 from .room import Room
 
 _ZERO = np.zeros(1, np.int32)
+_PLACES = {name: int(PLAN.fields[name][1]) // 8 for name in PLAN.names}
+"""Where the fields of the plan are, in words of 64 bits."""
 
 
 def page_form(kv_form: Form = Form.BF16) -> str:
@@ -82,6 +84,7 @@ class PackedRunner:
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
         self._plan = np.zeros(1, PLAN)
         self._plan_address = address(self._plan)
+        self._plan_words = memoryview(self._plan.view(np.int64))
         self._adapters = PackedAdapters(config, model.heads, support)
         self._room = Room(self._plan, model, self._adapters.most_ranks, self._threads)
         self._room.fix(info.pages)
@@ -122,30 +125,36 @@ class PackedRunner:
 
     def _prepare_one(self, batch: Batch) -> BatchResult:
         """What will be in the result is not there yet."""
-        sampled, ranked = len(batch.sampled_rows), len(batch.ranked_rows)
-        counts = np.minimum(batch.ranked_k, self.model.config.vocabulary)
-        ranked_starts = np.concatenate([_ZERO, np.cumsum(counts, dtype=np.int32)])
+        sampled, ranked_starts = len(batch.sampled_rows), self._ranked_starts(batch)
         entries = int(ranked_starts[-1])
-        tokens, finite = np.zeros(sampled, np.int32), np.zeros(sampled + ranked, np.bool_)
-        ids, probabilities = np.zeros(entries, np.int32), np.zeros(entries, np.float32)
+        drawn = np.zeros(sampled + 2 * entries, np.int32)  # tokens, then ids, then probabilities
+        finite = np.zeros(_outputs(batch), np.bool_)
+        tokens_out = address(drawn)
         self._set(
             answered=1,
             done=0,
-            tokens_out=address(tokens),
+            tokens_out=tokens_out,
+            ids_out=tokens_out + 4 * sampled,
+            probabilities_out=tokens_out + 4 * (sampled + entries),
             finite=address(finite),
-            ids_out=address(ids),
-            probabilities_out=address(probabilities),
         )
         result = BatchResult(
-            tokens=tokens,
+            tokens=drawn[:sampled],
             sampled_finite=finite[:sampled],
-            ranked_ids=ids,
-            ranked_probabilities=probabilities,
+            ranked_ids=drawn[sampled : sampled + entries],
+            ranked_probabilities=drawn[sampled + entries :].view(np.float32),
             ranked_starts=ranked_starts,
             ranked_finite=finite[sampled:],
         )
         self._prepare(batch, result)
         return result
+
+    def _ranked_starts(self, batch: Batch) -> Ints:
+        """[ranked + 1]"""
+        if not len(batch.ranked_rows):
+            return _ZERO
+        counts = np.minimum(batch.ranked_k, self.model.config.vocabulary)
+        return np.concatenate([_ZERO, np.cumsum(counts, dtype=np.int32)])
 
     def logits(self, batch: Batch, rows: Ints) -> Floats:
         """Run a step for its logits [len(rows), vocabulary]; for tests and measurements."""
@@ -223,9 +232,11 @@ class PackedRunner:
 
     # The plan
 
-    def _set(self, **values: float) -> None:
+    def _set(self, **values: int) -> None:
+        """Fields that are integers: a step sets forty, in a quarter of the time NumPy takes."""
+        words = self._plan_words
         for name, value in values.items():
-            self._plan[name] = value
+            words[_PLACES[name]] = value
 
     def _describe_model(self) -> None:
         config, head_dim = self.model.config, self.model.heads.width
@@ -235,8 +246,9 @@ class PackedRunner:
             sampling_scratch_bytes(config.vocabulary),
         )
         self._scratch = reserve(scratch * self._threads)
+        for name, value in self.model.plan().items():
+            self._plan[name] = value
         self._set(
-            **self.model.plan(),
             pages=address(self._pages),
             kv_form=int(self._kv_form),
             page_count=len(self._pages),
