@@ -35,7 +35,7 @@ from .model import PackedModel
 from .room import Room
 
 _ZERO = np.zeros(1, np.int32)
-_PLACES = {name: int(PLAN.fields[name][1]) // 8 for name in PLAN.names}
+_PLACES = {name: place for place, name in enumerate(PLAN.names or ())}
 """Where the fields of the plan are, in words of 64 bits."""
 
 
@@ -84,7 +84,7 @@ class PackedRunner:
         self._embeddings = np.zeros((info.embedding_slots, config.hidden), np.float32)
         self._plan = np.zeros(1, PLAN)
         self._plan_address = address(self._plan)
-        self._plan_words = memoryview(self._plan.view(np.int64))
+        self._plan_words = self._plan.view(np.int64).data
         self._adapters = PackedAdapters(config, model.heads, support)
         self._room = Room(self._plan, model, self._adapters.most_ranks, self._threads)
         self._room.fix(info.pages)
