@@ -49,6 +49,11 @@ class Loop:
         self._ready: deque[Strand] = deque()
         self._waiting: list[tuple[Any, Strand]] = []
 
+    @property
+    def alone(self) -> bool:
+        """Whether the strand that runs is the only one: to wait, it may block by itself."""
+        return not (self._ready or self._waiting)
+
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """The result of `main`; raises what it raises."""
         root = Strand(main)

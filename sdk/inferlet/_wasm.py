@@ -11,6 +11,8 @@ from wit_world.imports import common, monotonic_clock, poll
 
 from ._strands import Loop, suspend
 
+_LOOP = Loop(poll.Pollable.block, poll.poll)
+
 
 def bind(interface: str, function: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     """A host function, by its component-model name; it never suspends the strand."""
@@ -47,7 +49,10 @@ def priority(name: str) -> Any:
 
 async def wait(pollable: Any) -> None:
     """Suspend this strand until `pollable` is ready."""
-    await suspend(pollable)
+    if _LOOP.alone:
+        pollable.block()  # there is nothing else to do, and the way through the loop is long
+    else:
+        await suspend(pollable)
 
 
 def drop(handle: Any) -> None:
@@ -68,7 +73,7 @@ async def write(stream: str, text: str) -> None:
 async def sleep(seconds: float) -> None:
     """Suspend this strand."""
     pollable = monotonic_clock.subscribe_duration(round(max(seconds, 0.0) * 1e9))
-    await suspend(pollable)
+    await wait(pollable)
     drop(pollable)
 
 
@@ -80,4 +85,4 @@ async def gather(*strands: Coroutine[Any, Any, Any]) -> list[Any]:
 
 def run(main: Coroutine[Any, Any, Any]) -> Any:
     """Drive `main` and all that it gathers to the end."""
-    return Loop(poll.Pollable.block, poll.poll).run(main)
+    return _LOOP.run(main)

@@ -31,7 +31,7 @@ class Ahead:
     size: int
     """Tokens per KV page."""
     room: int
-    """Tokens taken, after the first, that fit into the pages that the context has."""
+    """Tokens that may be taken before the context needs another page; below 0: it needs some."""
     spare: list[Page]
     """Pages for those after them, which are the context's when it needs them."""
     pool: PagePool
@@ -41,7 +41,6 @@ class Ahead:
     """How many somebody waits for."""
     _early: list[int] = field(default_factory=list)
     """Tokens taken for who waits for more."""
-    _taken: int = 0
     _progress: Any = None
 
     def __post_init__(self) -> None:
@@ -79,13 +78,14 @@ class Ahead:
 
     async def _get(self, most: int) -> list[int]:
         tokens, self.over = await host.decoding_get(self.decoding, most)
-        self.left -= len(tokens)
-        self._taken += len(tokens)
+        count = len(tokens)
+        self.left -= count
+        self.room -= count
         return list(tokens)
 
     def _needed(self) -> int:
         """How many of its pages the tokens taken are in."""
-        return max(0, -(-(self._taken - 1 - self.room) // self.size))
+        return max(0, -(self.room // self.size))
 
     def claim(self) -> list[Page]:
         """The pages that the tokens taken are in, for the context to have."""

@@ -201,7 +201,7 @@ class Context:
         This context is as if each step were made when its token is returned.
         """
         await self._render(prompt=True)
-        closing = stop.closing()
+        closing = stop.closing
         if self._ahead is not None and not self._ahead.suits(sampler, closing, most):
             self._halt()
         tokens: list[int] = []
@@ -221,7 +221,8 @@ class Context:
         if tokens:
             self._cache.written = len(self._tokens.ids) + len(tokens) - 1
             self._tokens.append(tokens)
-            self._cache.pages += ahead.claim()
+            if ahead.room < 0:
+                self._cache.pages += ahead.claim()
         if ahead.over:
             ahead.drop()
             self._ahead = None
@@ -236,10 +237,10 @@ class Context:
         if not self._tokens.mask_goes_on():
             return False
         size, written = self.model.page_size, self._cache.written
-        room = self._cache.slots - len(self.tokens)
-        further = min(most, FAR) - 1 - room
+        room = self._cache.slots - len(self.tokens) + 1  # the last one's slot is not needed
+        further = min(most, FAR) - room
         spare = await self.model.pages.spare(self.queue, -(-further // size))
-        steps = min(most, room + len(spare) * size + 1)
+        steps = min(most, room + len(spare) * size)
         if steps < 2:
             return False
 

@@ -46,11 +46,13 @@ class Generation:
         return self
 
     async def __anext__(self) -> str:
-        await self._begin()
+        if not self.tokens:
+            await self._begin()
         while self.finish_reason is None:
             await self._advance()
-            held = 0 if self.finish_reason else self.stop.held(self.text[self._given :])
-            piece = self.text[self._given : len(self.text) - held]
+            piece = self.text[self._given :]
+            if self.stop.texts and self.finish_reason is None:
+                piece = piece[: len(piece) - self.stop.held(piece)]
             if piece:
                 self._given += len(piece)
                 return piece
@@ -58,7 +60,8 @@ class Generation:
 
     async def finish(self) -> Generation:
         """Run to the end."""
-        await self._begin()
+        if not self.tokens:
+            await self._begin()
         while self.finish_reason is None:
             # A text may be complete after any token; sequences and the limit end a draw.
             await self._advance(whole=not self.stop.texts)
@@ -66,30 +69,32 @@ class Generation:
         return self
 
     async def _begin(self) -> None:
-        if not self.ignore_eos and not self.tokens:
+        if not self.ignore_eos:
             self.stop |= await self.context.model.end_of_turn()
 
     async def _advance(self, *, whole: bool = False) -> None:
-        limit = self.stop.limit
-        most = MANY if limit is None else limit - len(self.tokens)
-        self.tokens += await self.context.draw(self.sampler, most, self.stop, whole=whole)
-        matched = self.stop.matched(self.tokens)
+        stop, tokens = self.stop, self.tokens
+        most = MANY if stop.limit is None else stop.limit - len(tokens)
+        drawn = await self.context.draw(self.sampler, most, stop, whole=whole)
+        tokens += drawn
+        matched = stop.matched(tokens)
         if matched:
             self.finish_reason = "stop"
-        elif limit is not None and len(self.tokens) >= limit:
+        elif len(drawn) >= most:
             self.finish_reason = "max_tokens"
         await self._decode(matched)
         if self.finish_reason is not None:
             await self.context.generated(self)
 
     async def _decode(self, matched: int) -> None:
-        held = matched if self.finish_reason else self.stop.begun(self.tokens)
-        end = len(self.tokens) - held
-        self.text += await self._decoder.add(self.tokens[self._decoded : end])
-        self._decoded = max(self._decoded, end)
+        stop, tokens = self.stop, self.tokens
+        end = len(tokens) - (matched if self.finish_reason else stop.begun(tokens))
+        if end > self._decoded:
+            self.text += await self._decoder.add(tokens[self._decoded : end])
+            self._decoded = end
         if self.finish_reason is not None:
             self.text += self._decoder.finish()
-        place = self.stop.found(self.text[self._given :])
+        place = stop.found(self.text[self._given :]) if stop.texts else -1
         if place >= 0:
             self.text = self.text[: self._given + place]
             self.finish_reason = "stop"

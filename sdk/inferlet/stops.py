@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,26 @@ class Stop:
             min(limits, default=None),
         )
 
+    @cached_property
+    def closing(self) -> list[int]:
+        """The tokens that sequences end with: after no other may there be a match."""
+        return sorted({sequence[-1] for sequence in self.sequences})
+
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """The tokens of all sequences: after no other has one matched or begun."""
+        return frozenset(token for sequence in self.sequences for token in sequence)
+
     def matched(self, tokens: Sequence[int]) -> int:
         """Length of the longest sequence that `tokens` end with, or 0."""
+        if self.marks.isdisjoint(tokens[-1:]):
+            return 0
         return max((len(s) for s in self.sequences if _ends_with(tokens, s)), default=0)
 
     def begun(self, tokens: Sequence[int]) -> int:
         """How many of the last tokens may be the beginning of a sequence."""
+        if self.marks.isdisjoint(tokens[-1:]):
+            return 0
         return max(
             (
                 length
@@ -47,10 +62,6 @@ class Stop:
             ),
             default=0,
         )
-
-    def closing(self) -> list[int]:
-        """The tokens that sequences end with: after no other may there be a match."""
-        return sorted({sequence[-1] for sequence in self.sequences})
 
     def found(self, text: str) -> int:
         """Where the first of the texts begins in `text`, or -1."""

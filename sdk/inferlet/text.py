@@ -35,8 +35,10 @@ class TextDecoder:
         self._window += tokens
         text = await self.detokenizer.detokenize(self._window)
         certain = text.removesuffix(_INCOMPLETE)
-        piece, self._held = certain[self._given :], text[len(certain) :]
-        self._given = max(self._given, len(certain))
+        end = len(certain)
+        piece, self._held = certain[self._given :], text[end:]
+        if end > self._given:
+            self._given = end
         if len(self._window) >= _WINDOW and not self._held:
             self._window = self._window[-1:]
             self._given = len(await self.detokenizer.detokenize(self._window))

@@ -106,3 +106,19 @@ def test_a_strand_that_never_waits_needs_no_poll() -> None:
     assert result == [0, 1, 2, 3, 4]
     assert not clock.polls
     assert not clock.blocks
+
+
+def test_a_strand_knows_when_no_other_waits_or_could_run() -> None:
+    """It may block by itself then, and nobody is kept waiting."""
+    clock = Clock()
+    loop = Loop(clock.block, clock.poll)
+
+    async def looks(at: int) -> list[bool]:
+        seen = [loop.alone]
+        await suspend(at)
+        return [*seen, loop.alone]
+
+    async def parent() -> list[Any]:
+        return [loop.alone, *await gather(looks(1), looks(2)), loop.alone]
+
+    assert loop.run(parent()) == [True, [False, False], [False, True], True]
