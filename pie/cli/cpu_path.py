@@ -15,17 +15,18 @@ SLOWLY = "models run in torch, in float32 and slowly"
 def choice() -> tuple[bool, str]:
     """Whether there are packed kernels for this machine, and why these.
 
-    UsageError if PIE_CPU_TARGET asks for what cannot be; ImportError or OSError if numba, which
-    must be installed, cannot be used.
+    UsageError if PIE_CPU_TARGET asks for what cannot be; ImportError or OSError if llvmlite,
+    which must be installed, cannot be used.
     """
-    import numba
+    from llvmlite.binding import llvm_version_info
 
     from pie.kernels.cpu.target import detect
 
     target = detect()
     if target is None:
         return False, f"{SLOWLY}: {_obstacle()}"
-    what = f"models run on packed kernels for {target.name}, compiled by numba {numba.__version__}"
+    version = ".".join(str(part) for part in llvm_version_info)
+    what = f"models run on packed kernels for {target.name}, compiled by LLVM {version}"
     if os.environ.get("PIE_CPU_TARGET"):
         slow = ", which is for tests and slow" if target.dot == "portable" else ""
         return not slow, f"{what}: PIE_CPU_TARGET asks for it{slow}"

@@ -183,8 +183,8 @@ def _float32(home: Home) -> Finding:
 def _cpu(home: Home) -> Iterator[Finding]:
     from . import cpu_path
 
-    if importlib.util.find_spec("numba") is None:
-        text = f"{cpu_path.SLOWLY}: numba is missing: pip install '{DISTRIBUTION}[cpu]'"
+    if importlib.util.find_spec("llvmlite") is None:
+        text = f"{cpu_path.SLOWLY}: llvmlite is missing: pip install '{DISTRIBUTION}[cpu]'"
         yield Finding(Verdict.NOTE, "cpu", text)
         return
     try:

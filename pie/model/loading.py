@@ -120,7 +120,7 @@ def _can_be_packed(checkpoint: Checkpoint, floats: Kind) -> bool:
 
 
 def _packed_page_bytes(config: LlamaConfig, kv: KVType) -> int:
-    from pie.kernels.cpu.pages import page_bytes  # here and below: not everybody has numba
+    from pie.kernels.cpu.pages import page_bytes  # here and below: not everybody has llvmlite
 
     from .packed.heads import Heads
 

@@ -21,7 +21,7 @@ Processor = Callable[..., None]
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processor]:
     """Pretend that this machine has a processor with some features, and is told a target."""
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     from pie.kernels.cpu import target
 
     def pretend(machine: str, *features: str, told: str = "", system: str = "linux") -> None:
@@ -37,7 +37,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processor]:
 
 @pytest.fixture(autouse=True)
 def fresh_folder(home: Path) -> Iterator[None]:
-    if importlib.util.find_spec("numba") is None:
+    if importlib.util.find_spec("llvmlite") is None:
         yield
         return
     from pie.kernels.cpu.code_folder import code_folder
@@ -59,7 +59,7 @@ def test_the_chosen_target_and_what_better_ones_lack(home: Path, processor: Proc
     processor("x86_64", *AVX2, *VNNI)
     chosen, code = findings(home)
     assert chosen.verdict is code.verdict is Verdict.FINE
-    assert chosen.text.startswith("models run on packed kernels for avx2, compiled by numba 0.")
+    assert chosen.text.startswith("models run on packed kernels for avx2, compiled by LLVM ")
     assert ": it has avx2, f16c, fma; " in chosen.text
     assert "; for avx512-bf16 it has no avx512bf16; " in chosen.text
     assert chosen.text.endswith("; for avx2-vnni it has no avxvnni")
@@ -127,11 +127,11 @@ def test_a_folder_for_machine_code_that_is_no_use_is_broken(
     assert "kernels" in code.text
 
 
-def test_numba_is_missing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_llvmlite_is_missing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(_: Any) -> None:
         return None
 
     monkeypatch.setattr(importlib.util, "find_spec", nothing)
     (finding,) = findings(home)
     assert finding.verdict is Verdict.NOTE
-    assert finding.text.endswith("slowly: numba is missing: pip install 'pie-trio[cpu]'")
+    assert finding.text.endswith("slowly: llvmlite is missing: pip install 'pie-trio[cpu]'")

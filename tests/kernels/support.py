@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-pytest.importorskip("numba", reason="the extra [cpu] is not installed")
+pytest.importorskip("llvmlite", reason="the extra [cpu] is not installed")
 
 from pie.kernels.cpu.layout import (
     BLOCK,

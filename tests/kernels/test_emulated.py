@@ -65,7 +65,7 @@ def gemm(request: pytest.FixtureRequest) -> tuple[str, Native]:
     engine.finalize_object()
     ENGINES.append(engine)
     address = engine.get_function_address("emulated_gemm")
-    return request.param, Native("emulated_gemm", EMITTERS["gemm"], address)
+    return request.param, Native("emulated_gemm", EMITTERS["gemm"], lambda: address)
 
 
 def _multiply(gemm: Native, matrix: Packed, data: np.ndarray[Any, Any]) -> Floats:

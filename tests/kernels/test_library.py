@@ -1,15 +1,11 @@
-"""Libraries: the same functions for Python and for numba, with no second compilation."""
+"""Libraries: the same functions for Python and for compiled functions."""
 
 from __future__ import annotations
-
-from typing import Any, cast
 
 import numpy as np
 import pytest
 
 pytest.importorskip("tests.kernels.support")
-
-import numba
 
 from pie.kernels.cpu.jit import compiled
 from pie.kernels.cpu.layout import Kind
@@ -32,11 +28,6 @@ def test_compiled_functions_call_libraries() -> None:
     addresses = (matrix.data.ctypes.data, rows.data.ctypes.data, 96, 5, out.ctypes.data)
     _many(int(Kind.Q8), *addresses, out.strides[0])
     assert out.tobytes() == product(matrix, Rows(rows.form, 96, rows.data)).tobytes()
-    fresh = numba.njit(cast(Any, _many).py_func)  # of code from the cache numba tells nothing
-    fresh(int(Kind.Q8), *addresses, out.strides[0])
-    (code,) = fresh.inspect_asm().values()
-    assert "pie_gemm" in code
-    assert "pie_tile" not in code, "compiled twice"
 
 
 def test_a_wrong_number_of_arguments_is_refused() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("numba", reason="the extra [cpu] is not installed")
+pytest.importorskip("llvmlite", reason="the extra [cpu] is not installed")
 
 from pie.kernels.cpu.target import detect
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

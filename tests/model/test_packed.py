@@ -72,14 +72,14 @@ def as_share(off: NDArray[np.float32], values: NDArray[np.float32]) -> float:
     return float((worst[groups > 0] / groups[groups > 0]).max())
 
 
-@pytest.fixture(params=["numba", "numpy"], autouse=True)
+@pytest.fixture(params=["compiled", "numpy"], autouse=True)
 def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What numba has compiled gives the bits that numpy gives."""
+    """What is compiled gives the bits that numpy gives."""
     if request.param == "numpy":
         for module in ("floats", "blocks"):
             monkeypatch.setattr(f"pie.model.packed.{module}.compiled_kernels", lambda: None)
     else:
-        pytest.importorskip("numba")
+        pytest.importorskip("llvmlite")
 
 
 @pytest.mark.parametrize(("outputs", "inputs"), SHAPES)
@@ -212,7 +212,7 @@ def test_zeros_can_be_put_between_rows(tmp_path: Path, format: str) -> None:
 
 
 def test_both_ways_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
     found = []
     for kernels in (compiled_kernels(), None):
         for module in ("floats", "blocks"):

@@ -18,7 +18,7 @@ from pie.model.runner import TorchRunner
 from tests.model.tiny import Tiny, write_gguf
 from tests.model_file import smollm2_path
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from pie.model.packed.runner import PackedRunner
 

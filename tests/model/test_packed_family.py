@@ -21,7 +21,7 @@ from tests.model.support import Pass, make_batch
 from tests.model.test_against_transformers import VARIANTS
 from tests.model.tiny import Tiny
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from pie.kernels.cpu.target import detect
 from pie.model.packed.runner import PackedRunner

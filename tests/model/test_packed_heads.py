@@ -15,7 +15,7 @@ from tests.model.published_gguf import save_gguf
 from tests.model.support import Pass
 from tests.model.test_against_transformers import VARIANTS
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from pie.kernels.cpu.target import detect
 from pie.model.packed.runner import PackedRunner

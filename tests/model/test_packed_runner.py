@@ -26,7 +26,7 @@ from tests.model.support import Pass, greedy, make_batch, ranked, sampled
 from tests.model.tiny import Tiny, write_gguf
 from tests.multi_steps import await_end
 
-pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
 from pie.kernels.cpu.lines import Form
 from pie.kernels.cpu.target import detect

@@ -1,4 +1,4 @@
-"""The CPU's kernels: LLVM IR emitted from Python, joined by numba into one function per step.
+"""The CPU's kernels: LLVM IR emitted from Python, joined into one function per step.
 
-`layout` is free of numba; everything else here needs the extra `[cpu]`.
+`layout` is free of LLVM; all that emits or compiles needs the extra `[cpu]`.
 """

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from .attention import attend_rows, attend_segment, combine, partial_bytes, segments
-from .jit import compiled
+from .jit import compiled, staged
 from .layout import GROUP
 from .phases import claim
 from .plan import floats_at, layers_at, longs_at, plan_at, tasks_at
 from .rows import quantise
-from .stage import staged
 
 
 @compiled

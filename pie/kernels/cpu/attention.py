@@ -9,11 +9,10 @@ numbers of pages, or on how many threads computed the segments.
 from __future__ import annotations
 
 from .attention_emit import ENTRY, FIRST, PARTIAL, SEGMENT
-from .jit import compiled
+from .jit import staged
 from .memory import read64, write64
 from .native import divide, join
 from .segment import PARTIALS, compute_segment, enter_query
-from .stage import staged
 from .weights import HEADER, QUERIES
 
 
@@ -22,13 +21,11 @@ def scratch_bytes(head_dim: int) -> int:
     return PARTIALS + 2 * QUERIES * partial_bytes(head_dim)
 
 
-@compiled
 def partial_bytes(head_dim: int) -> int:
     """Bytes of what one segment contributes to one query."""
     return HEADER + 4 * head_dim
 
 
-@compiled
 def segments(limit: int) -> int:
     """Segments of a query that sees the slots before `limit`."""
     return (limit + 16 * SEGMENT - 1) // (16 * SEGMENT)

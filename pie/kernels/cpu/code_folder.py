@@ -69,7 +69,7 @@ def code_key() -> str:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     target = detect()
     features = sorted(name for name, has in host_features().items() if has)
-    versions = [version("numba"), version("llvmlite"), platform.python_version()]
+    versions = [version("llvmlite"), platform.python_version()]
     facts = [*versions, llvm.get_host_cpu_name(), *features, target.name if target else ""]
     digest.update("\n".join(facts).encode())
     return digest.hexdigest()[:32]

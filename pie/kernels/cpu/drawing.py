@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import compiled
+from .jit import compiled, staged
 from .memory import read_float, write_float
 from .sampling_ops import best, finite, get_double, key, mass, value, weigh, weight
 from .select import (
@@ -23,23 +23,22 @@ from .select import (
     scale_of,
     select,
 )
-from .stage import staged
 
 
 @compiled
-def _room(above: Any, goal: Any, weight: Any, equal: Any) -> Any:
+def _room(above: Any, goal: Any, weight: Any, equal: Any) -> int:
     """How many of `equal` tokens of `weight` it takes to get from `above` to `goal`."""
     if weight <= 0:
-        return equal
+        return int(equal)
     return int(min(max(math.ceil((goal - above) / weight), 1.0), np.float64(equal)))
 
 
 @compiled
-def _min_p_floor(peak: Any, temperature: Any, min_p: Any) -> Any:
+def _min_p_floor(peak: Any, temperature: Any, min_p: Any) -> int:
     """The lowest key whose weight is at least `min_p` > 0: found without weights, so exactly."""
     least = np.float64(peak) + np.float64(temperature) * math.log(np.float64(min_p))
     near = np.float32(max(least, -LARGEST))
-    return key(near) + (1 if np.float64(near) < least else 0)
+    return int(key(near) + (1 if np.float64(near) < least else 0))
 
 
 @compiled
@@ -52,12 +51,12 @@ def _filtered(
     top_p: Any,
     table: Any,
     space: Any,
-) -> Any:
+) -> tuple[int, int]:
     """What top-k, then top-p keep: keys above a floor and, where they are it, ids up to a last."""
     floor, last = LOWEST, vocabulary
     values, count = logits, vocabulary
     if 0 < top_k < vocabulary:
-        goal = np.float64(top_k)
+        goal = float(top_k)
         floor, above, equal, goal = select(logits, vocabulary, peak, ALIKE, goal, table, space)
         room = top_k - int(above)
         if room < equal:
@@ -69,7 +68,7 @@ def _filtered(
                 write_float(space + 4 * i, value(floor))
             count += room
     if top_p < 1:
-        goal = np.float64(top_p)
+        goal = float(top_p)
         least, above, equal, goal = select(values, count, peak, scale, goal, table, space)
         room = _room(above, goal, weight(value(least), peak, scale), equal)
         if room < equal:
@@ -91,7 +90,7 @@ def _drawn(
     uniform: Any,
     token: Any,
     scratch: Any,
-) -> Any:
+) -> int:
     """The first kept token at which the running sum of weights exceeds `uniform` of it all.
 
     `token` if there is none, which finite logits do not allow.
@@ -119,7 +118,7 @@ def _drawn(
                         break
             break
         running = following
-    return token
+    return int(token)
 
 
 @staged

@@ -1,13 +1,12 @@
 """Vector kernels written in Python: a thin layer over LLVM's IR builder.
 
 A kernel is a Python function that emits IR for 64-bit integers (addresses and counts) and floats;
-`kernel` makes it callable from numba-compiled code, which supplies the control flow around it.
+compiled functions call it (`inlined`, `library`) and supply the control flow around it.
 Nothing checks an address: callers keep the arrays alive and the counts right.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -218,31 +217,3 @@ class Emit:
             power = self.fma(power, f, const(kind, factor))
         scale = b.shl(b.add(b.fptosi(n, whole), const(whole, 127)), const(whole, 23))
         return b.fmul(power, b.bitcast(scale, kind))
-
-
-def kernel(target: Target, emit: Callable[..., Value | None], result: Any = None) -> Any:
-    """`emit(e, a, b, ...)` as a function of (a, b, ...) for numba-compiled code.
-
-    Whole numbers reach it as int64, others as float32; `result` is the numba type of what `emit`
-    returns, by default nothing.
-    """
-    from numba.core import types
-    from numba.core.typing import signature
-    from numba.extending import intrinsic
-
-    returned = types.void if result is None else result
-
-    def typed(typingctx: Any, *arguments: Any) -> Any:
-        kinds = [types.int64 if isinstance(a, types.Integer) else types.float32 for a in arguments]
-
-        def generate(context: Any, builder: Any, _: Any, values: Any) -> Value:
-            value = emit(Emit(builder, target), *values)
-            return context.get_dummy_value() if value is None else value
-
-        return signature(returned, *kinds), generate
-
-    # numba counts arguments by the signature of the function it is given.
-    names = ["typingctx", *list(inspect.signature(emit).parameters)[1:]]
-    named = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
-    typed.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
-    return intrinsic(typed)

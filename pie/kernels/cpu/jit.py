@@ -1,67 +1,86 @@
-"""Compiling with numba, and keeping what it compiles in `code_folder`.
+"""Functions that are compiled when they are needed, and kept in `code_folder`.
 
-numba looks at the one file a function is in, so an edit elsewhere would leave old kernels; and
-its index of a function's signatures is a file that two processes can write over each other, after
-which the code of one signature is taken for that of another. Here each has a file of its own.
+What they say is what `compiler` understands. Functions of this package are kept in the folder,
+whose name tells their sources; others are compiled anew in each process.
 """
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import ctypes
+import inspect
+from collections.abc import Callable, Sequence
+from functools import update_wrapper
 from typing import Any, TypeVar, cast
 
-import numba
-from numba.core import caching as numba_caching
-from numba.core.serialize import dumps
+import llvmlite.binding as llvm
+from llvmlite import ir
 
-from .code_folder import code_folder, keep, kept
+from .library import loaded
+from .target import require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_C_TYPES: dict[str, Any] = {"int": ctypes.c_int64, "float": ctypes.c_double, "None": None}
+
+
+class Compiled:
+    """A compiled function, for Python and for compiled functions alike.
+
+    For Python it needs annotations: int (int64: addresses, counts), float (float64) or None. It
+    runs without the interpreter lock.
+    """
+
+    def __init__(self, python: Callable[..., Any], *, apart: bool) -> None:
+        """`apart`: it is never made part of those that call it."""
+        update_wrapper(self, python)
+        self.python = python
+        self.symbol = f"pie_{python.__module__.rpartition('.')[2]}_{python.__name__}"
+        self._apart = apart
+        self._entry: Any = None
+
+    def called(self, unit: Any, e: Any, values: Sequence[Any]) -> Any:
+        """Call it from a compiled function."""
+        return unit.call(e, self.python, values, apart=self._apart)
+
+    def __call__(self, *arguments: float) -> Any:
+        if self._entry is None:
+            together(self.symbol, self)
+        if len(arguments) != len(self._entry.argtypes):  # which ctypes would let pass
+            raise TypeError(f"{self.symbol} takes {len(self._entry.argtypes)} arguments")
+        return self._entry(*arguments)
+
+    def enter(self, address: int) -> None:
+        """It has been compiled."""
+        hints = inspect.signature(self.python)
+        kinds = [_C_TYPES[each.annotation] for each in hints.parameters.values()]
+        self._entry = ctypes.CFUNCTYPE(_C_TYPES[hints.return_annotation], *kinds)(address)
+
 
 def compiled(function: F) -> F:
-    """`function` compiled when it is first called, without the interpreter lock while it runs.
-
-    Floats are not reordered, division by zero gives infinity, and nothing is checked.
-    """
-    with caching():
-        decorate = numba.njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
-        return cast(F, decorate(function))
+    """Compile `function` with those that call it."""
+    return cast(F, Compiled(function, apart=False))
 
 
-@contextmanager
-def caching() -> Iterator[None]:
-    """What is made a compiled function within this context is kept in `code_folder`."""
-    before = numba.config.CACHE_DIR, numba_caching.IndexDataCacheFile
-    numba.config.CACHE_DIR, numba_caching.IndexDataCacheFile = str(code_folder()), _Files
-    try:
-        yield
-    finally:
-        numba.config.CACHE_DIR, numba_caching.IndexDataCacheFile = before
+def staged(function: F) -> F:
+    """As `compiled`, but once: code of some size, called now and then."""
+    return cast(F, Compiled(function, apart=True))
 
 
-class _Files:
-    """What numba asks of its `IndexDataCacheFile`, which is one for each function."""
+def together(name: str, *functions: Any) -> None:
+    """Compile some functions into one object, or take it from the cache."""
+    package = __name__.rpartition(".")[0]
+    ours = all(function.python.__module__.startswith(f"{package}.") for function in functions)
 
-    def __init__(self, cache_path: str, filename_base: str, source_stamp: object) -> None:
-        # numba's path names the folder of the source.
-        self._facts = [cache_path, filename_base, repr(source_stamp)]
-        self._name = filename_base[:100]
+    def module() -> Any:
+        from .compiler import Unit  # which nobody needs whose code is kept
 
-    def load(self, key: object) -> Any:
-        """What was saved for a signature, or None."""
-        pickled = kept(code_folder() / self._file(key))
-        return None if pickled is None else pickle.loads(pickled)
+        made = ir.Module("pie")
+        made.triple = llvm.get_default_triple()
+        unit = Unit(made, require())
+        for function in functions:
+            unit.export(function.python, function.symbol)
+        return made
 
-    def save(self, key: object, data: object) -> None:
-        keep(code_folder() / self._file(key), dumps(data))
-
-    def flush(self) -> None:
-        """Nothing here can be out of date."""
-
-    def _file(self, key: object) -> str:
-        digest = hashlib.sha256("\n".join([*self._facts, repr(key)]).encode())
-        return f"{self._name}.{digest.hexdigest()[:32]}"
+    addresses = loaded(name, [function.symbol for function in functions], module, keeps=ours)
+    for function, address in zip(functions, addresses, strict=True):
+        function.enter(address)

@@ -1,28 +1,26 @@
-"""Native functions made from emitters, compiled once each: a *library* of them is one object file.
+"""Native functions made from emitters: a *library* of them is one object file.
 
-What numba compiles, it compiles again into every function that calls it, directly or not. The
-large kernels are compiled here instead and found by name when their callers are linked, so a
-caller costs only its own code. The object file is kept beside numba's cache.
+Compiled functions that call one have it in their own object, once; for Python a library is
+compiled by itself, when one of its functions is first called. Objects are kept in `code_folder`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
-import attrs
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
-from numba.core import types
-from numba.extending import models, register_model
 
-from pie.errors import UsageError
-
+from . import shapes
 from .code_folder import code_folder, keep, kept
 from .emit import F32, I64, Emit, Value
-from .target import Target, detect
+from .inlined import as_bits
+from .target import Target, require
 
 Emitter: TypeAlias = Callable[..., None]
 """Emits the body of a function of int64 and, where an argument is annotated `float`, float32."""
@@ -90,61 +88,75 @@ def host_machine() -> Any:
     )
 
 
-class Native(types.ExternalFunction):
-    """A function of a library: called from Python and from numba-compiled code alike.
+class Native:
+    """A function of a library: called from Python and from compiled functions alike.
 
     Whole numbers are int64 (addresses, counts), others float32; it returns nothing. From Python
     it runs without the interpreter lock.
     """
 
-    def __init__(self, symbol: str, emit: Emitter, address: int) -> None:
-        floats = [_is_float(parameter) for parameter in _parameters(emit)]
-        super().__init__(symbol, types.void(*(types.float32 if f else types.int64 for f in floats)))
-        kinds = [ctypes.c_float if f else ctypes.c_int64 for f in floats]
-        self._call = ctypes.CFUNCTYPE(None, *kinds)(address)
+    def __init__(self, symbol: str, emit: Emitter, address: Callable[[], int]) -> None:
+        """`address` is asked for when Python first calls it."""
+        self.symbol, self._emit, self._address = symbol, emit, address
+        self._floats = [_is_float(parameter) for parameter in _parameters(emit)]
+        self._entry: Any = None
 
-        self._arguments = len(kinds)
+    def called(self, unit: object, e: Emit, values: Sequence[shapes.Value]) -> shapes.Value:
+        """Call it from a compiled function, whose module it becomes a part of."""
+        self._check(values)
+        call_once(e, self.symbol, self._emit, *(as_bits(e, value) for value in values))
+        return shapes.VOID
 
-    def __call__(self, *arguments: float) -> None:  # type: ignore[override]  # not a signature
-        if len(arguments) != self._arguments:  # which ctypes would let pass
-            raise TypeError(f"{self.symbol} takes {self._arguments} arguments")
-        self._call(*arguments)
+    def __call__(self, *arguments: float | np.float32) -> None:
+        self._check(arguments)  # which ctypes would let pass
+        if self._entry is None:
+            kinds = [ctypes.c_float if single else ctypes.c_int64 for single in self._floats]
+            self._entry = ctypes.CFUNCTYPE(None, *kinds)(self._address())
+        self._entry(*arguments)
 
-
-register_model(Native)(models.OpaqueModel)
-
-
-@attrs.frozen(eq=False)
-class Library:
-    """Loaded functions by name; they stay loaded until the process ends."""
-
-    functions: dict[str, Native]
-    engine: Any
-
-
-_LOADED: list[Library] = []
+    def _check(self, arguments: Sequence[object]) -> None:
+        if len(arguments) != len(self._floats):
+            raise TypeError(f"{self.symbol} takes {len(self._floats)} arguments")
 
 
-def load(name: str, emitters: Mapping[str, Emitter], target: Target | None = None) -> list[Native]:
-    """The functions in the order of `emitters`, compiled or from the cache; linkable by name."""
-    target = target or detect()
-    if target is None:
-        raise UsageError("there are no packed kernels for this machine")
+_ENGINES: list[Any] = []
+"""What is loaded stays until the process ends."""
+
+
+def loaded(
+    name: str, symbols: Sequence[str], module: Callable[[], Any], *, keeps: bool = True
+) -> list[int]:
+    """Addresses of the `symbols` of an object, which the cache has, or is compiled of `module`.
+
+    `keeps`: whether the name of the code folder knows all of its sources.
+    """
     machine = host_machine()
     path = code_folder() / f"{name}.o"
-    code = kept(path)
+    code = kept(path) if keeps else None
     if code is None:
-        symbols = {f"pie_{symbol}": emit for symbol, emit in emitters.items()}
-        module = optimised(module_of(target, symbols, llvm.get_default_triple()), machine)
-        code = machine.emit_object(module)
-        keep(path, code)
+        code = machine.emit_object(optimised(module(), machine))
+        if keeps:
+            keep(path, code)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    functions = {}
-    for symbol, emit in emitters.items():
-        address = engine.get_function_address(f"pie_{symbol}")
-        llvm.add_symbol(f"pie_{symbol}", address)
-        functions[symbol] = Native(f"pie_{symbol}", emit, address)
-    _LOADED.append(Library(functions, engine))
-    return list(functions.values())
+    _ENGINES.append(engine)
+    return [engine.get_function_address(symbol) for symbol in symbols]
+
+
+def load(name: str, emitters: Mapping[str, Emitter], target: Target | None = None) -> list[Native]:
+    """The functions in the order of `emitters`, compiled, or from the cache, when first called."""
+    target = target or require()
+    symbols = {f"pie_{symbol}": emit for symbol, emit in emitters.items()}
+
+    @cache
+    def addresses() -> dict[str, int]:
+        def module() -> Any:
+            return module_of(target, symbols, llvm.get_default_triple())
+
+        return dict(zip(symbols, loaded(name, list(symbols), module), strict=True))
+
+    return [
+        Native(symbol, emit, lambda symbol=symbol: addresses()[symbol])  # type: ignore[misc]
+        for symbol, emit in symbols.items()
+    ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .jit import compiled
+from .jit import compiled, staged
 from .plan import floats_at, ints_at, longs_at, plan_at
-from .stage import staged
 from .step import arrive
 
 

@@ -1,13 +1,13 @@
-"""Single numbers in memory, for what numba compiles: `read64(address)`, `write64(address, x)`.
+"""Single numbers in memory, for compiled functions: `read64(address)`, `write64(address, x)`.
 
 Whole numbers are int64 there; 32-bit ones are signed in memory, 16-bit ones are not.
 """
 
 from __future__ import annotations
 
-from numba.core import types
-
-from .emit import F32, I16, I32, I64, Emit, Value, kernel
+from .emit import F32, I16, I32, I64, Emit, Value
+from .inlined import kernel
+from .shapes import Number
 from .target import named
 
 
@@ -36,7 +36,7 @@ def _write16(e: Emit, address: Value, value: Value) -> None:
 
 
 _ANY = named("portable8")  # there are no vectors here
-read64, read32, read16 = (kernel(_ANY, f, types.int64) for f in (_read64, _read32, _read16))
-read_float = kernel(_ANY, _read_float, types.float32)
+read64, read32, read16 = (kernel(_ANY, f, Number.INT) for f in (_read64, _read32, _read16))
+read_float = kernel(_ANY, _read_float, Number.SINGLE)
 write64, write16 = kernel(_ANY, _write64), kernel(_ANY, _write16)
 write_float = kernel(_ANY, _write64)

@@ -10,13 +10,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from .jit import compiled
+from .jit import compiled, staged, together
 from .maintenance import maintain
 from .plan import bytes_at, floats_at, ints_at, plan_at
 from .prepare import prepare
-from .stage import staged
 from .step import arrive, run_step
-from .threads import DOOR, ENDED, FIRST_DOOR, ONE, atomic_add, atomic_load, await_work, write
+from .threads import (
+    DOOR,
+    ENDED,
+    FIRST_DOOR,
+    ONE,
+    atomic_add,
+    atomic_load,
+    await_work,
+    open_door,
+    write,
+)
 
 
 @compiled
@@ -110,3 +119,6 @@ def work(thread: int, plan: int) -> None:
     while await_work(sync, door, seen):
         seen += 1
         run_steps(thread, plan)
+
+
+together("steps", prepare, open_door, run_steps, work)  # all that Python calls for a step

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from .jit import staged
 from .layout import BLOCK
 from .matmul import gemm
 from .phases import block_size, claim
 from .plan import bytes_at, ints_at, longs_at, plan_at, requests_at
 from .rows import norm, norm_quantise
 from .sampling import draw, examine, rank
-from .stage import staged
 
 HEAD_BLOCKS = 16
 """Blocks of the vocabulary of an item of `project_vocabulary`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .jit import compiled
+from .jit import compiled, staged
 from .layout import BLOCK, GROUP, GROUP_BYTES, Kind
 from .lora import lora_down
 from .matmul import gemm
@@ -23,7 +23,6 @@ from .plan import (
 )
 from .rope import rope_factors
 from .rows import embed, gate_quantise, norm, norm_quantise, quantise
-from .stage import staged
 from .threads import atomic_add
 
 ROWS = 32

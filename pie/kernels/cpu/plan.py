@@ -6,15 +6,13 @@ checks every bound: compiled code checks nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import numpy as np
-from numba import carray
-from numba.core import types
 
-from .emit import I8, Emit, Value, kernel
-from .jit import compiled
-from .target import require
+from .shapes import ArrayOf, Value
 
 MATRICES = ("q", "k", "v", "o", "gate", "up", "down")
 
@@ -91,21 +89,19 @@ top_k entries, from `place` on in `ids_out` and `probabilities_out`. `finite[out
 whether it means anything."""
 
 
-def _pointer(e: Emit, address: Value) -> Value:
-    return e.b.inttoptr(address, I8.as_pointer())
+@attrs.frozen(eq=False)
+class _Reader:
+    """For compiled functions: `count` values of `dtype` at an address as an array."""
 
+    _dtype: np.dtype[Any]
 
-_as_pointer = kernel(require(), _pointer, types.voidptr)
+    def called(self, unit: object, e: object, values: Sequence[Value]) -> Value:
+        address, count = values
+        return Value(ArrayOf(self._dtype), (*address.parts, *count.parts))
 
 
 def _reader(dtype: Any) -> Any:
-    """A compiled function that sees `count` values of `dtype` at an address as an array."""
-
-    @compiled
-    def view(address: int, count: int) -> Any:
-        return carray(_as_pointer(address), (count,), dtype)
-
-    return view
+    return _Reader(np.dtype(dtype))
 
 
 plan_at = _reader(PLAN)

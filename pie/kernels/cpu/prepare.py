@@ -11,10 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from .attention import segments
-from .jit import compiled
+from .jit import compiled, staged
 from .layout import PAGE_SIZE
 from .plan import bits_at, floats_at, ints_at, longs_at, plan_at, requests_at, tasks_at
-from .stage import staged
 
 TASK_ROWS = 16
 """Most rows of one pass that one item of attention computes."""

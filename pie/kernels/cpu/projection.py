@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .jit import compiled
+from .jit import compiled, staged
 from .layout import BLOCK
 from .lines import Form
 from .lora import lora_add
@@ -15,7 +15,6 @@ from .phases import ROWS, add, block_size, claim
 from .plan import ints_at, layers_at, plan_at, uses_at
 from .rope import head_norm, store_query
 from .rows import norm
-from .stage import staged
 
 _INT8 = int(Form.INT8)
 

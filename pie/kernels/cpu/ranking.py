@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import compiled
+from .jit import compiled, staged
 from .memory import read64, read_float, write64, write_float
 from .sampling_ops import (
     LANES,
@@ -25,7 +25,6 @@ from .sampling_ops import (
 )
 from .select import ALIKE, BLOCKS, CHUNK, HIGHEST, LOWEST, last_of, scale_of, select
 from .sort import sort
-from .stage import staged
 
 
 @compiled
@@ -91,7 +90,7 @@ def rank(
     items = scratch + BLOCKS + 8 * -(-vocabulary // CHUNK)
     floor, last = LOWEST, vocabulary
     if k < vocabulary:
-        goal = np.float64(k)
+        goal = float(k)
         floor, above, equal, goal = select(logits, vocabulary, peak, ALIKE, goal, scratch, items)
         if k - int(above) < equal:
             last = last_of(logits, vocabulary, floor, k - int(above))

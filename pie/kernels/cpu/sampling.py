@@ -8,10 +8,10 @@ float32, so a draw may differ where its number is within 1e-5 of the border betw
 from __future__ import annotations
 
 from .drawing import draw as draw
+from .jit import staged
 from .ranking import rank as rank
 from .sampling_ops import cap_and_check, finite
 from .select import BLOCKS, CHUNK
-from .stage import staged
 
 
 def scratch_bytes(vocabulary: int) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 
 from .emit import I32, I64, Emit, Value, const, vector
 
@@ -41,7 +40,8 @@ class Sums:
         self._slots = {}
         for width in (e.lanes, 1):
             value = const(vector(kind, width), start)
-            self._slots[width] = cgutils.alloca_once(e.b, value.type)
+            with e.b.goto_entry_block():
+                self._slots[width] = e.b.alloca(value.type)
             e.b.store(value, self._slots[width])
 
     def __getitem__(self, width: int) -> Value:

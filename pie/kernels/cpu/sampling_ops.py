@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from llvmlite import ir
-from numba.core import types
 
-from .emit import F32, F64, I1, I32, I64, Emit, Value, const, kernel, vector
+from .emit import F32, F64, I1, I32, I64, Emit, Value, const, vector
+from .inlined import kernel
 from .library import load
 from .sampling_emit import Sums, capped, ids_from, is_kept, key_of, sweep, weight_of
+from .shapes import Number
 from .target import detect, named
 
 TARGET = detect() or named("portable8")
@@ -201,11 +202,11 @@ def _put_int(e: Emit, address: Value, value: Value) -> None:
     e.store(e.b.trunc(value, I32), address)
 
 
-finite = kernel(TARGET, _finite, types.int64)
+finite = kernel(TARGET, _finite, Number.INT)
 """(logits, count): 1 if all are finite, else 0."""
-cap_and_check = kernel(TARGET, _cap, types.int64)
+cap_and_check = kernel(TARGET, _cap, Number.INT)
 """(logits, count, cap): as `finite` of cap * tanh(logit / cap), which is put in place."""
-best = kernel(TARGET, _best, types.int64)
+best = kernel(TARGET, _best, Number.INT)
 """(logits, count): the id of the largest finite logit, of equal ones the lowest."""
 mass, weigh, multiply, digits, tally = load(
     "sampling",
@@ -224,15 +225,15 @@ multiply (values, count, factor): in place.
 digits (values, count, shift, mask, out): bits of the keys as int32.
 tally (digits, weights, count > 0, table): table[digit, i % 2] += weights[i], in float64.
 """
-inside = kernel(TARGET, _inside(LANES), types.int64)
+inside = kernel(TARGET, _inside(LANES), Number.INT)
 """(values, low, high): bit i is set where the key of value i, of LANES, is in low .. high."""
-inside_one = kernel(TARGET, _inside(1), types.int64)
+inside_one = kernel(TARGET, _inside(1), Number.INT)
 """`inside` of one value."""
-key = kernel(TARGET, _key, types.int64)
-value = kernel(TARGET, _value, types.float32)
+key = kernel(TARGET, _key, Number.INT)
+value = kernel(TARGET, _value, Number.SINGLE)
 """The inverse of `key`."""
-weight = kernel(TARGET, _weight, types.float64)
-lowest_bit = kernel(TARGET, _lowest_bit, types.int64)
-bit_count = kernel(TARGET, _bit_count, types.int64)
-get_double = kernel(TARGET, _get_double, types.float64)
+weight = kernel(TARGET, _weight, Number.FLOAT)
+lowest_bit = kernel(TARGET, _lowest_bit, Number.INT)
+bit_count = kernel(TARGET, _bit_count, Number.INT)
+get_double = kernel(TARGET, _get_double, Number.FLOAT)
 put_int = kernel(TARGET, _put_int)

@@ -18,11 +18,10 @@ from .attention_emit import (
     STRIDE,
 )
 from .emit import LOG2_E
-from .jit import compiled
+from .jit import compiled, staged
 from .lines import Form
 from .memory import read16, read32, read64, write16, write64
 from .native import cap, clear, hide, mix_pages, score_pages, settle, weigh, weigh_scaled
-from .stage import staged
 from .weights import QUERIES
 
 _ADDRESSES = QUERIES * ENTRY

@@ -45,7 +45,7 @@ LARGEST = 3.4028234663852886e38
 
 
 @compiled
-def scale_of(temperature: Any) -> Any:
+def scale_of(temperature: Any) -> np.float32:
     """2 / temperature, as weights take it; finite."""
     return np.float32(min(2.0 / np.float64(temperature), LARGEST))
 
@@ -70,7 +70,7 @@ def _tally_all(
 
 
 @compiled
-def _crossing(table: Any, mask: Any, above: Any, goal: Any) -> Any:
+def _crossing(table: Any, mask: Any, above: Any, goal: Any) -> tuple[int, float]:
     """The digit whose weights, added to the larger ones and `above`, reach `goal`.
 
     With the sum before it. When rounding keeps all from reaching it: the lowest that has weight.
@@ -108,7 +108,7 @@ def collect(values: Any, count: Any, low: Any, high: Any, out: Any) -> int:
 @compiled
 def select(
     values: Any, count: Any, peak: Any, scale: Any, goal: Any, table: Any, space: Any
-) -> Any:
+) -> tuple[int, float, int, float]:
     """The key at which the weights, summed from the largest value down, reach `goal`.
 
     A `goal` below 1 is a share of all; with the `scale` ALIKE every weight is 1. Also the sum of
@@ -130,7 +130,7 @@ def select(
 
 
 @compiled
-def last_of(logits: Any, vocabulary: Any, key: Any, room: Any) -> Any:
+def last_of(logits: Any, vocabulary: Any, key: Any, room: Any) -> int:
     """The id of the `room`-th logit with this key."""
     for i in range(0, vocabulary // LANES * LANES, LANES):
         bits = inside(logits + 4 * i, key, key)
@@ -138,10 +138,10 @@ def last_of(logits: Any, vocabulary: Any, key: Any, room: Any) -> Any:
         if here >= room:
             for _ in range(room - 1):
                 bits &= bits - 1
-            return i + lowest_bit(bits)
+            return int(i + lowest_bit(bits))
         room -= here
     for i in range(vocabulary // LANES * LANES, vocabulary):
         room -= inside_one(logits + 4 * i, key, key)
         if room == 0:
             return i
-    return vocabulary
+    return int(vocabulary)

@@ -14,7 +14,7 @@ TABLE_BYTES = 8 << _DIGIT
 
 
 @compiled
-def sort(items: Any, count: Any, spare: Any, table: Any) -> Any:
+def sort(items: Any, count: Any, spare: Any, table: Any) -> int:
     """Sort int64 `items` [count] by their upper halves, as unsigned; equal ones stay in order.
 
     The result is at the address that is returned, `items` or `spare` [count]. `table` has
@@ -38,4 +38,4 @@ def sort(items: Any, count: Any, spare: Any, table: Any) -> Any:
             write64(place, at + 1)
             write64(spare + 8 * at, item)
         items, spare = spare, items
-    return items
+    return int(items)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .attending import attend, attend_joined, attend_parts, join_heads
-from .jit import compiled
+from .jit import compiled, staged
 from .outputs import answer, gather, keep, project_vocabulary
 from .phases import (
     add_normalised,
@@ -21,7 +21,6 @@ from .phases import (
 )
 from .plan import layers_at, plan_at
 from .projection import normalise_heads, project
-from .stage import staged
 from .threads import meet
 
 PHASES = 6

@@ -11,10 +11,11 @@ import platform
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
-from .emit import I8, I32, I64, Emit, Value, const, kernel
-from .jit import compiled
+from .emit import I8, I32, I64, Emit, Value, const
+from .inlined import kernel
+from .jit import compiled, staged
+from .shapes import Number
 from .target import require
 
 TARGET = require()
@@ -79,9 +80,9 @@ def _kernel(emit: Any, result: Any = None) -> Any:
     return kernel(TARGET, emit, result)
 
 
-atomic_add = _kernel(_atomic_add, types.int64)
+atomic_add = _kernel(_atomic_add, Number.INT)
 """Add to an int64 at an address; what was there before."""
-atomic_load = _kernel(_atomic_load, types.int64)
+atomic_load = _kernel(_atomic_load, Number.INT)
 write = _kernel(_write)
 """The system's: `count` bytes at an address to a descriptor."""
 _pause_now = _kernel(_pause)
@@ -101,7 +102,7 @@ def meet(sync: int, arrivals: int) -> None:
             _yield_now()
 
 
-@compiled
+@staged
 def open_door(door: int) -> None:
     """Start who waits at a door on what has been put into shared memory."""
     atomic_add(door + _GO, 1)

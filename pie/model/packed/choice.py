@@ -1,4 +1,4 @@
-"""Whether a model can take the packed path here. Needs neither numba nor torch."""
+"""Whether a model can take the packed path here. Needs no torch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..config import LlamaConfig
 
 def obstacle_of_machine() -> str | None:
     """Why no model can take it on this machine; None: models can."""
-    if find_spec("numba") is None:
-        return "numba is not installed (pip install 'pie-trio[cpu]')"
+    if find_spec("llvmlite") is None:
+        return "llvmlite is not installed (pip install 'pie-trio[cpu]')"
     from pie.kernels.cpu.target import detect
 
     return None if detect() else "there are no packed kernels for this processor and system"
