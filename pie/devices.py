@@ -43,9 +43,7 @@ class ThreadedModel:
         await step_by_step(self.run, steps)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
-        return await trio.to_thread.run_sync(
-            method, *arguments, limiter=self._turn, abandon_on_cancel=True
-        )
+        return await _in_thread(self._turn, method, *arguments)
 
 
 @attrs.frozen
@@ -68,9 +66,7 @@ class StartedModel:
         await self._make(self.runner.start_steps, steps, steps.progress)
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
-        return await trio.to_thread.run_sync(
-            method, *arguments, limiter=self._turn, abandon_on_cancel=True
-        )
+        return await _in_thread(self._turn, method, *arguments)
 
     async def _make(self, start: Callable[[U], T], work: U, progress: Signal | None = None) -> T:
         """Begin `work`, and return when it is over; sets `progress` whenever the bell rings."""
@@ -101,3 +97,9 @@ class StartedModel:
         """Of a call that was cancelled."""
         await self._end()
         self._turn.release_on_behalf_of(turn)
+
+
+async def _in_thread(
+    turn: trio.CapacityLimiter, method: Callable[..., T], /, *arguments: object
+) -> T:
+    return await trio.to_thread.run_sync(method, *arguments, limiter=turn, abandon_on_cancel=True)

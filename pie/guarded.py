@@ -74,21 +74,25 @@ class GuardedDevice:
         self._scope.deadline = min(self._scope.deadline, self._ends)
 
     async def run(self, batch: Batch) -> BatchResult:
-        await self._turn("a step")
-        began = trio.current_time()
-        result = await self._call("a step", partial(self.device.run, batch), is_step=True)
-        if self.on_step is not None:
-            self.on_step(batch, trio.current_time() - began)
-        return result
+        return await self._step(partial(self.device.run, batch), batch, lambda: 1)
 
     async def run_steps(self, steps: MultiStep) -> None:
+        call = partial(self.device.run_steps, steps)
+        await self._step(call, steps.batch, lambda: steps.done)
+
+    async def _step(
+        self, call: Callable[[], Awaitable[T]], batch: Batch, made: Callable[[], int]
+    ) -> T:
+        """A call that begins with `batch` and has made so many steps when it is over."""
         await self._turn("a step")
         began = trio.current_time()
-        await self._call("a step", partial(self.device.run_steps, steps), is_step=True)
+        result = await self._call("a step", call, is_step=True)
         if self.on_step is not None:
-            seconds = (trio.current_time() - began) / steps.done
-            for _ in range(steps.done):
-                self.on_step(steps.batch, seconds)
+            count = made()
+            seconds = (trio.current_time() - began) / count
+            for _ in range(count):
+                self.on_step(batch, seconds)
+        return result
 
     async def apply(self, method: Callable[..., T], /, *arguments: object) -> T:
         what = getattr(method, "__name__", "a call")
