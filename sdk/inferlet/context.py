@@ -176,21 +176,22 @@ class Context:
         self, sampler: Sampler | None, submit: Callable[[Any], Awaitable[Any]]
     ) -> Any:
         """Build a pass over what is pending, and do with it what `submit` does."""
-        size, start = self.model.page_size, self._cache.written
+        start, length = self._cache.written, len(self._tokens.ids)
+        ids, positions = self._tokens.ids[start:], self._tokens.positions[start:]
         forward_pass = await host.create_pass(self.queue)
         try:
-            await host.input_tokens(forward_pass, self.tokens[start:], self.positions[start:])
-            last_length = (len(self.tokens) - 1) % size + 1
-            await host.kv_cache(forward_pass, self.pointers, last_length)
+            await host.input_tokens(forward_pass, ids, positions)
+            last_length = (length - 1) % self.model.page_size + 1
+            await host.kv_cache(forward_pass, self._cache.pointers, last_length)
             mask = self._tokens.rows(start)
             if mask is not None:
                 await host.attention_mask(forward_pass, mask)
             if sampler is not None:
-                await sampler.request(forward_pass, [self.pending - 1])
+                await sampler.request(forward_pass, [len(ids) - 1])
             result = await submit(forward_pass)
         finally:
             host.drop(forward_pass)
-        self._cache.written = len(self.tokens)
+        self._cache.written = length
         return result
 
     async def draw(self, sampler: Sampler, most: int, stop: Stop, *, whole: bool) -> list[int]:
