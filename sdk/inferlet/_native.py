@@ -24,6 +24,11 @@ def priority(name: str) -> Any:
     return name
 
 
+def alone() -> bool:
+    """Whether a host call that waits keeps no other strand from going on: it never does, here."""
+    return True
+
+
 async def wait(pollable: Any) -> None:
     """Suspend this strand until `pollable` is ready."""
     await HOST.get().poll([pollable])

@@ -47,6 +47,11 @@ def priority(name: str) -> Any:
     return common.Priority[name.upper()]
 
 
+def alone() -> bool:
+    """Whether a host call that waits keeps no other strand from going on."""
+    return _LOOP.alone
+
+
 async def wait(pollable: Any) -> None:
     """Suspend this strand until `pollable` is ready."""
     if _LOOP.alone:

@@ -58,11 +58,19 @@ class Ahead:
         """
         self.wanted = most
         try:
-            return await (self._next() if most == 1 else self._rest())
+            if most > 1:
+                return await self._rest()
+            if not host.alone():
+                return await self._next()
+            tokens: list[int] = await host.decoding_next(self.decoding, 1)
         finally:
             self.wanted = 0
+        self._count(tokens)
+        self.over = not tokens or not self.left or tokens[0] in self.closing
+        return tokens
 
     async def _next(self) -> list[int]:
+        """The next token while others of this inferlet go on."""
         if self._progress is None:
             self._progress = await host.decoding_pollable(self.decoding)
         while True:
@@ -78,10 +86,13 @@ class Ahead:
 
     async def _get(self, most: int) -> list[int]:
         tokens, self.over = await host.decoding_get(self.decoding, most)
-        count = len(tokens)
-        self.left -= count
-        self.room -= count
+        self._count(tokens)
         return list(tokens)
+
+    def _count(self, tokens: Sequence[int]) -> None:
+        taken = len(tokens)
+        self.left -= taken
+        self.room -= taken
 
     def _needed(self) -> int:
         """How many of its pages the tokens taken are in."""

@@ -201,49 +201,48 @@ class Context:
         last page and those to spare have room, and to one that a sequence of `stop` ends with.
         This context is as if each step were made when its token is returned.
         """
-        await self._render(prompt=True)
+        if self._chat is not None:
+            await self._render(prompt=True)
         closing = stop.closing
         if self._ahead is not None and not self._ahead.suits(sampler, closing, most):
             self._halt()
         tokens: list[int] = []
         while not tokens:
-            if self._ahead is None and not await self._run_ahead(sampler, most, closing):
+            ahead = self._ahead or await self._run_ahead(sampler, most, closing)
+            if ahead is None:
                 tokens = [await self.step(sampler)]
                 self.fill_tokens(tokens)
-            else:
-                tokens = await self._take_ahead(most if whole else 1)
+                return tokens
+            tokens = await ahead.take(most if whole else 1)
+            if tokens:
+                self._fill_drawn(tokens, ahead)
+            if ahead.over:
+                ahead.drop()
+                self._ahead = None
+                await self.model.pages.settle(self.queue)
         return tokens
 
-    async def _take_ahead(self, most: int) -> list[int]:
-        """What was drawn ahead, filled in; nothing if it had to give way."""
-        ahead = self._ahead
-        assert ahead is not None, "it was begun"
-        tokens = await ahead.take(most)
-        if tokens:
-            self._cache.written = len(self._tokens.ids) + len(tokens) - 1
-            self._tokens.append(tokens)
-            if ahead.room < 0:
-                self._cache.pages += ahead.claim()
-        if ahead.over:
-            ahead.drop()
-            self._ahead = None
-            await self.model.pages.settle(self.queue)
-        return tokens
+    def _fill_drawn(self, tokens: list[int], ahead: Ahead) -> None:
+        """As if each had been drawn by a step, and filled in."""
+        self._cache.written = len(self._tokens.ids) + len(tokens) - 1
+        self._tokens.append(tokens)
+        if ahead.room < 0:
+            self._cache.pages += ahead.claim()
 
-    async def _run_ahead(self, sampler: Sampler, most: int, closing: Sequence[int]) -> bool:
+    async def _run_ahead(self, sampler: Sampler, most: int, closing: Sequence[int]) -> Ahead | None:
         """Let the engine draw several tokens, if nothing but their sampler decides on them."""
         if type(sampler) not in PLAIN or type(self).step is not Context.step:
-            return False
+            return None
         await self._prepare()
         if not self._tokens.mask_goes_on():
-            return False
+            return None
         size, written = self.model.page_size, self._cache.written
         room = self._cache.slots - len(self.tokens) + 1  # the last one's slot is not needed
         further = min(most, FAR) - room
         spare = await self.model.pages.spare(self.queue, -(-further // size))
         steps = min(most, room + len(spare) * size)
         if steps < 2:
-            return False
+            return None
 
         async def decode(forward_pass: Any) -> Any:
             growth = [page.pointer for page in spare]
@@ -260,7 +259,7 @@ class Context:
             pool=self.model.pages,
         )
         self._cache.written = written  # what it computes counts when a token is taken
-        return True
+        return self._ahead
 
     def _halt(self) -> None:
         """What is drawn ahead is not what comes next."""

@@ -82,19 +82,19 @@ class Generation:
             self.finish_reason = "stop"
         elif len(drawn) >= most:
             self.finish_reason = "max_tokens"
-        await self._decode(matched)
-        if self.finish_reason is not None:
-            await self.context.generated(self)
-
-    async def _decode(self, matched: int) -> None:
-        stop, tokens = self.stop, self.tokens
         end = len(tokens) - (matched if self.finish_reason else stop.begun(tokens))
         if end > self._decoded:
             self.text += await self._decoder.add(tokens[self._decoded : end])
             self._decoded = end
         if self.finish_reason is not None:
             self.text += self._decoder.finish()
-        place = stop.found(self.text[self._given :]) if stop.texts else -1
+        if stop.texts:
+            self._look_for_text()
+        if self.finish_reason is not None:
+            await self.context.generated(self)
+
+    def _look_for_text(self) -> None:
+        place = self.stop.found(self.text[self._given :])
         if place >= 0:
             self.text = self.text[: self._given + place]
             self.finish_reason = "stop"

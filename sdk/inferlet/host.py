@@ -11,11 +11,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or sys.platform != "wasi":
-    from ._native import bind, drop, gather, priority, sleep, wait, write
+    from ._native import alone, bind, drop, gather, priority, sleep, wait, write
 else:
-    from ._wasm import bind, drop, gather, priority, sleep, wait, write
+    from ._wasm import alone, bind, drop, gather, priority, sleep, wait, write
 
-__all__ = ["drop", "gather", "priority", "ready", "sleep", "wait", "write"]
+__all__ = ["alone", "drop", "gather", "priority", "ready", "sleep", "wait", "write"]
 
 _COMMON = "inferlet:core/common"
 _FORWARD = "inferlet:core/forward"
@@ -111,6 +111,7 @@ decode = bind(_EXT, "decode")
 decoding_pollable = bind(_EXT, "[method]decoding.pollable")
 decoding_ended = bind(_EXT, "[method]decoding.ended")
 decoding_get = bind(_EXT, "[method]decoding.get")
+decoding_next = bind(_EXT, "[method]decoding.next")
 decoding_cancel = bind(_EXT, "[method]decoding.cancel")
 try_allocate = bind(_EXT, "try-allocate")
 try_import = bind(_EXT, "try-import")

@@ -249,6 +249,9 @@ class ScriptedHost:
             decoding.draw(found[-1])
         return found, decoding.over
 
+    def _decoding__next(self, decoding: Handle, limit: int) -> list[int]:
+        return self._decoding__get(decoding, limit)[0]
+
     def _decoding__cancel(self, decoding: Handle) -> None:
         decoding.of.over = True
 

@@ -49,7 +49,7 @@ MEMBERS = {
         [method]embedding-result.pollable [method]embedding-result.get
         try-import try-export try-allocate share-pages read-embeddings tokenize-plain decode
         [method]decoding.pollable [method]decoding.ended [method]decoding.get
-        [method]decoding.cancel""",
+        [method]decoding.next [method]decoding.cancel""",
 }
 
 

@@ -375,6 +375,9 @@ SIGNATURES: Final[Mapping[str, Mapping[str, Signature]]] = MappingProxyType(
                 "[method]decoding.get": Signature(
                     (("self", "borrow<decoding>"), ("limit", "u32")), "tuple<list<u32>, bool>"
                 ),
+                "[method]decoding.next": Signature(
+                    (("self", "borrow<decoding>"), ("limit", "u32")), "list<u32>"
+                ),
                 "[method]decoding.cancel": Signature((("self", "borrow<decoding>"),), ""),
                 "decode": Signature(
                     (

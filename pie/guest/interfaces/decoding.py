@@ -103,6 +103,14 @@ def get(instance: Instance, decoding: Decoding, limit: int) -> tuple[list[int], 
     return decoding.get(limit)
 
 
+@decodings.function("[method]decoding.next", suspends=True)
+def next_tokens(instance: Instance, decoding: Decoding, limit: int) -> list[int] | Wait:
+    feed = decoding.message.feed
+    if feed.ready() or decoding.cancelled:
+        return decoding.get(limit)[0]
+    return Wait((feed,), lambda: decoding.get(limit)[0])
+
+
 @decodings.function("[method]decoding.cancel")
 def cancel(instance: Instance, decoding: Decoding) -> None:
     decoding.cancel()

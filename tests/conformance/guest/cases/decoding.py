@@ -52,6 +52,19 @@ async def decoding_is_greedy_decoding(guest: Guest) -> Any:
     return [text, *await guest.do("decoding.get", decoding, 1)]
 
 
+@case(returns=[[1, 2, 2, 0, 0], "utrhp"])
+async def decoding_gives_its_next_tokens(guest: Guest) -> Any:
+    """Contract X10: waiting for one, and then all that are there, up to as many as asked for."""
+    queue, pages = await begin(guest)
+    decoding = await a_decoding(guest, queue, pages)
+    first = await guest.do("decoding.next", decoding, 1)
+    ended = await guest.do("decoding.ended", decoding)
+    await guest.do("pollable.block", ended)
+    guest.drop(ended)
+    parts = [first, *[await guest.do("decoding.next", decoding, 2) for _ in range(4)]]
+    return [[len(part) for part in parts], "".join(chr(token) for part in parts for token in part)]
+
+
 @case(returns=DRAWN)
 async def single_passes_draw(guest: Guest) -> Any:
     """Contract S3: what the next case is compared with."""
@@ -102,6 +115,7 @@ async def decoding_can_be_cancelled(guest: Guest) -> Any:
         text += "".join(map(chr, tokens))
     await guest.do("decoding.cancel", decoding)
     await guest.do("decoding.cancel", decoding)
+    assert not await guest.do("decoding.next", decoding, 9)
     seen += [text, *await guest.do("decoding.get", decoding, 9)]
     return [*seen, await guest.settled(queue)]
 
