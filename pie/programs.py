@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
-from inferlet.entry import Main
 
 from .guest.host import Err, HostInterface
 from .guest.instance import Instance
 from .guest.interfaces import ALL
-from .guest.native import run_native
 from .guest.wasm import Program, WasmHost
 from .messages import Refused, Returned
+
+if TYPE_CHECKING:
+    from inferlet.entry import Main
 
 
 @attrs.frozen(eq=False)
@@ -47,6 +49,8 @@ class NativeProgram:
         return getattr(self.main, "__name__", "native")
 
     async def run(self, instance: Instance, /) -> Returned | Refused:
+        from .guest.native import run_native  # here: components need no guest library
+
         result = await run_native(self.main, instance, self.interfaces)
         if isinstance(result, Err):
             return Refused(result.value)

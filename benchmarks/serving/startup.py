@@ -23,11 +23,13 @@ def first_text(model: Path, home: Path) -> Row:
     options = ["--prompt", "Name the capital of France.", "--temperature", "0"]
     command = [sys.executable, "-c", _COMMAND, "run", str(component), "--model", str(model)]
     caches = {"PIE_HOME": home, "XDG_CACHE_HOME": home}
+    environment = os.environ | {name: str(path) for name, path in caches.items()}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's Python keeps what it compiles
     began = time.perf_counter()
     process = subprocess.Popen(
         [*command, "--", *options, "--max-tokens", "8"],
         cwd=ROOT,
-        env=os.environ | {name: str(path) for name, path in caches.items()},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -58,8 +58,7 @@ def prepare(
     """
     name = name or (source.name if isinstance(source, Path) else "program")
     try:
-        wasm = read_source(source)
-        component = cache.component(wasm) if cache else compile_component(engine, wasm)
+        component = _component(engine, cache, source)
         check_size(engine, component.type)
         index, kind = _find_run(engine, component)
         linked = linker.link(engine, component, interfaces)
@@ -67,6 +66,12 @@ def prepare(
     except ProgramError as error:
         raise ProgramError(f"{name}: {error}") from None
     return Program(name, component, linked, index, reader(kind.result))
+
+
+def _component(engine: Any, cache: Cache | None, source: bytes | Path) -> Any:
+    """What was read for it, tens of megabytes, is not kept."""
+    wasm = read_source(source)
+    return cache.component(wasm) if cache else compile_component(engine, wasm)
 
 
 def _find_run(engine: Any, component: Any) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ not have all 256 bytes: SmolLM2's lacks 21, and such input becomes the unknown t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +35,19 @@ def byte_alphabet() -> dict[str, int]:
     return {chr(b): b for b in plain} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
+class Texts(dict[int, bytes]):
+    """The text of each token, as bytes, made when it is first decoded."""
+
+    def __init__(self, of: Callable[[int], bytes]) -> None:
+        """`of` raises KeyError for what is no token."""
+        super().__init__()
+        self._of = of
+
+    def __missing__(self, token: int) -> bytes:
+        text = self[token] = self._of(token)
+        return text
+
+
 @attrs.frozen(eq=False)
 class HFTokenizer:
     """A `pie.batch.Tokenizer`. Safe to call from several threads."""
@@ -43,8 +56,7 @@ class HFTokenizer:
     _stored: dict[int, str] = attrs.field(repr=False)
     _special: frozenset[int] = attrs.field(repr=False)
     _split: str
-    _bytes: dict[int, bytes] = attrs.field(repr=False)
-    """Text of every token, as bytes."""
+    _texts: Texts = attrs.field(repr=False)
 
     def encode(self, text: str, /) -> list[int]:
         ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
@@ -63,10 +75,10 @@ class HFTokenizer:
 
     def decode(self, tokens: Sequence[int], /) -> str:
         try:
-            joined = b"".join([self._bytes[token] for token in tokens])
+            joined = b"".join([self._texts[token] for token in tokens])
         except KeyError as error:
             raise GuestError(
-                f"token {error.args[0]} is not in the vocabulary of {len(self._bytes)} tokens"
+                f"token {error.args[0]} is not in the vocabulary of {len(self._stored)} tokens"
             ) from None
         return joined.decode(errors="replace")
 
@@ -97,7 +109,10 @@ def make_tokenizer(
     # What is no character of the alphabet goes where Latin-1, whose codes are bytes, ends.
     table = dict.fromkeys(range(256), 0x100) | {ord(c): b for c, b in byte_alphabet().items()}
 
-    def content(text: str) -> bytes:
+    def content(token: int) -> bytes:
+        text = stored[token]
+        if token in verbatim:
+            return text.encode()
         if byte_level:
             try:
                 return text.translate(table).encode("latin-1")
@@ -108,11 +123,7 @@ def make_tokenizer(
         return text.replace(_SPACE, " ").encode()
 
     stored = dict(sorted(stored.items()))
-    texts = {
-        token: text.encode() if token in verbatim else content(text)
-        for token, text in stored.items()
-    }
-    return HFTokenizer(encoder, stored, frozenset(special), split, texts)
+    return HFTokenizer(encoder, stored, frozenset(special), split, Texts(content))
 
 
 def tokenizer_from_gguf(metadata: dict[str, Any], source: str) -> HFTokenizer:

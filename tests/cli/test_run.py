@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from .conftest import Ran
-from .support import PROBE, pie_process, returning
+from .support import PROBE, environment, pie_process, returning
 
 Pie = Callable[..., Ran]
 pytestmark = pytest.mark.slow
@@ -46,6 +47,36 @@ def test_a_component_file_is_compiled_once_and_its_value_is_shown(
     assert first == second == Ran(0, "naïve\n", "")
     assert list((home / "cache" / "compiled").iterdir()) == compiled
     assert len(compiled) == 1
+
+
+_RUN = """
+import sys
+from pie.cli import command
+assert command(sys.argv[1:]) == 0
+print({"torch", "gguf", "inferlet", "jinja2", "pie.kernels.cpu.compiler"} & set(sys.modules))
+"""
+
+
+def test_a_packed_model_starts_without_what_it_does_not_need(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """What torch and the compiler cost a start is most of what there would be to wait for."""
+    pytest.importorskip("llvmlite")
+    (tmp_path / "good.wat").write_text(returning("fine"))
+    line = [sys.executable, "-c", _RUN, "run", tmp_path / "good.wat", "--model", tiny_model]
+    runs = [
+        subprocess.run(
+            list(map(str, line)),
+            env=environment(tmp_path / "home"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    assert [run.stderr for run in runs] == ["", ""]
+    assert runs[0].stdout == "fine\n{'pie.kernels.cpu.compiler'}\n", "kernels are compiled once"
+    assert runs[1].stdout == "fine\nset()\n"
 
 
 @pytest.mark.usefixtures("home")

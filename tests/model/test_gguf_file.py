@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pie.errors import ModelError
 from pie.model import load
+from pie.model.gguf_types import TYPES
 from pie.model.loaders.gguf import load_gguf
 from pie.model.loaders.gguf_file import read_gguf
 from tests.model.tiny import Tiny, write_gguf
@@ -50,6 +51,13 @@ def test_quantised_tensors_are_decoded(tmp_path: Path, kind: str) -> None:
     writer.close()
     found = read_gguf(tmp_path / "q.gguf").tensors["w"].float32()
     np.testing.assert_allclose(found, values, atol=0.08)
+
+
+def test_types_are_those_of_the_gguf_package() -> None:
+    for number, stored in TYPES.items():
+        theirs = gguf.GGMLQuantizationType(number)
+        assert stored.name == theirs.name
+        assert (stored.block, stored.size) == gguf.GGML_QUANT_SIZES[theirs]
 
 
 @settings(

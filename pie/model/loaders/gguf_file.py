@@ -1,7 +1,7 @@
 """The GGUF container: metadata and raw tensors, with every read checked against the file.
 
 The `gguf` package reads the same format, but takes seconds for a vocabulary and answers a
-truncated file with errors of numpy. Its tables and dequantisers are used.
+truncated file with errors of numpy. Its dequantisers are used.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (version 3; 2 is read, too).
 """
 
@@ -15,12 +15,11 @@ from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from pie.errors import ModelError
 
+from ..gguf_types import TYPES, GGUFType, decoded
 from ..mapped import MappedFile
 
 _SCALARS = {
@@ -41,15 +40,15 @@ class GGUFTensor:
 
     name: str
     shape: tuple[int, ...]
-    kind: GGMLQuantizationType
+    kind: GGUFType
     raw: NDArray[np.uint8]
 
     def float32(self) -> NDArray[np.float32]:
         """The values; ModelError if the quantisation has no decoder."""
-        block, size = GGML_QUANT_SIZES[self.kind]
-        rows = self.raw.reshape(*self.shape[:-1], self.shape[-1] // block * size)
+        width = self.shape[-1] // self.kind.block * self.kind.size
+        rows = self.raw.reshape(*self.shape[:-1], width)
         try:
-            values = dequantize(rows, self.kind)
+            values = decoded(rows, self.kind.name)
         except NotImplementedError:
             raise ModelError(f"tensor {self.name}: no decoder for {self.kind.name}") from None
         return np.require(values, np.float32, ["C", "W"]).reshape(self.shape)
@@ -177,11 +176,10 @@ class _Reader:
 
     def tensor(self, announced: _Announcement, base: int) -> GGUFTensor:
         name, shape, kind, offset = announced
-        try:
-            quantisation = GGMLQuantizationType(kind)
-        except ValueError:
-            raise self.fail(f"tensor {name} has the unknown type {kind}") from None
-        block, size = GGML_QUANT_SIZES[quantisation]
+        stored = TYPES.get(kind)
+        if stored is None:
+            raise self.fail(f"tensor {name} has the unknown type {kind}")
+        block, size = stored.block, stored.size
         if shape[-1] % block:
             raise self.fail(f"tensor {name}: rows of {shape[-1]} are no multiple of {block}")
         count = math.prod(shape) // block * size
@@ -189,4 +187,4 @@ class _Reader:
         if self.at + count > len(self.data):
             raise self.fail(f"the file is truncated: tensor {name} needs {count} bytes")
         raw = self.file.bytes(self.at, count)
-        return GGUFTensor(name, shape, quantisation, raw)
+        return GGUFTensor(name, shape, stored, raw)

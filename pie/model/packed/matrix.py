@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import attrs
 import numpy as np
-from gguf import GGMLQuantizationType
-from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from pie.errors import ModelError
 from pie.kernels.cpu.layout import BLOCK, GROUP, Kind, Packed, block_bytes, packed_bytes
 
+from ..gguf_types import decoded
 from ..mapped import MappedFile
 from .arena import Arena
 from .blocks import FORMATS
@@ -111,7 +110,7 @@ class Matrix:
         if self.format in FLOATS:
             return widened(rows, self.format)
         try:
-            values: NDArray[np.float32] = dequantize(rows, GGMLQuantizationType[self.format])
+            values = decoded(rows, self.format)
         except NotImplementedError:
             raise ModelError(
                 f"{self.file.path}: tensor {self.name}: no decoder for {self.format}"

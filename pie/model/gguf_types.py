@@ -1,0 +1,54 @@
+"""The types of tensors in a GGUF file.
+
+The `gguf` package has the same table and the decoders, and takes longer to import than a small
+vocabulary takes to read: it is imported for what it alone can decode. A test holds the tables
+against each other.
+"""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+
+@attrs.frozen
+class GGUFType:
+    """How values are stored."""
+
+    name: str
+    """As `gguf` has it."""
+    block: int
+    """Values that are stored together."""
+    size: int
+    """Bytes of a block."""
+
+
+_ROWS = """
+    0 F32 1 4, 1 F16 1 2, 2 Q4_0 32 18, 3 Q4_1 32 20, 6 Q5_0 32 22, 7 Q5_1 32 24, 8 Q8_0 32 34,
+    9 Q8_1 32 40, 10 Q2_K 256 84, 11 Q3_K 256 110, 12 Q4_K 256 144, 13 Q5_K 256 176,
+    14 Q6_K 256 210, 15 Q8_K 256 292, 16 IQ2_XXS 256 66, 17 IQ2_XS 256 74, 18 IQ3_XXS 256 98,
+    19 IQ1_S 256 50, 20 IQ4_NL 32 18, 21 IQ3_S 256 110, 22 IQ2_S 256 82, 23 IQ4_XS 256 136,
+    24 I8 1 1, 25 I16 1 2, 26 I32 1 4, 27 I64 1 8, 28 F64 1 8, 29 IQ1_M 256 56, 30 BF16 1 2,
+    34 TQ1_0 256 54, 35 TQ2_0 256 66, 39 MXFP4 32 17
+"""
+
+
+def _types() -> dict[int, GGUFType]:
+    rows = [row.split() for row in _ROWS.split(",")]
+    return {int(number): GGUFType(name, int(b), int(s)) for number, name, b, s in rows}
+
+
+TYPES = _types()
+"""By the number that a file has."""
+
+
+def decoded(rows: NDArray[np.uint8], format: str) -> NDArray[np.float32]:
+    """The values of rows of bytes; NotImplementedError if there is no decoder."""
+    if format == "F32":  # as norms mostly are
+        return rows.view(np.float32)
+    from gguf import GGMLQuantizationType
+    from gguf.quants import dequantize
+
+    values: NDArray[np.float32] = dequantize(rows, GGMLQuantizationType[format])
+    return values
