@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from pie.errors import ModelError
 
+_AROUND = 2 << 20
+"""Linux maps what it has in memory around a page that is touched: within a huge page at most."""
+
 
 @attrs.frozen(eq=False)
 class MappedFile:
@@ -40,13 +43,14 @@ class MappedFile:
     def forget(self, view: NDArray[Any]) -> None:
         """Give back the memory behind a contiguous view; touching it again reads it again.
 
-        Pages that it shares with its neighbours go, too, at the price of a fault.
+        What came along with its ends goes, too: neighbours that are still needed pay a fault.
         """
         if not hasattr(mmap, "MADV_DONTNEED") or not view.nbytes:
             return
-        start = _address(view) - self.address
-        first = start - start % mmap.PAGESIZE
-        self.data.madvise(mmap.MADV_DONTNEED, first, start + view.nbytes - first)
+        first, last = _address(view) // _AROUND, (_address(view) + view.nbytes - 1) // _AROUND
+        start = max(first * _AROUND - self.address, 0)
+        end = min((last + 1) * _AROUND - self.address, len(self.data))
+        self.data.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
 def _address(view: NDArray[Any]) -> int:

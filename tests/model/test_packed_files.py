@@ -159,15 +159,13 @@ def memory(key):
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(key))
 
-import gguf
 before = memory("VmRSS")
 checkpoint = read_checkpoint(Path(sys.argv[1]))
 header = memory("VmRSS") - before
 tensors, arena = checkpoint.tensors, checkpoint.tensors.arena()
 matrices = list(tensors._matrices.values())
-largest = max(m.outputs * m.inputs for m in matrices)
 kept = [tensors.take_packed(m.name, m.outputs, m.inputs, arena) for m in matrices]
-print(before, header, memory("VmHWM"), arena.used, largest)
+print(before, header, memory("VmHWM"), arena.used)
 """
 
 
@@ -179,9 +177,8 @@ def test_weights_are_not_held_twice() -> None:
     done = subprocess.run(
         [sys.executable, "-c", _PEAK, str(path)], capture_output=True, text=True, check=True
     )
-    before, header, peak, used, largest = map(int, done.stdout.split())
+    before, header, peak, used = map(int, done.stdout.split())
     size = path.stat().st_size
     assert used < 1.01 * size
-    # One matrix at a time is there twice, as it is in the file and packed; the arena's large
-    # pages are taken whole, and what was read of the file goes when the system finds the time.
-    assert peak - before - header < used + 2 * largest, (before, header, peak, used, largest)
+    # Beside the packed weights there is one slice of a matrix, in the file and as it is packed.
+    assert peak - before - header < used + (8 << 20), (before, header, peak, used)
