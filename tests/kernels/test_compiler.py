@@ -191,9 +191,14 @@ def _has_names(a: int) -> int:
     return min(a, b=2)  # type: ignore[call-overload,no-any-return]
 
 
+def _calls_itself(a: int) -> int:
+    return _calls_itself(a - 1) if a > 0 else 0
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
+        (_calls_itself, r"test_compiler\.py:\d+: _calls_itself calls itself"),
         (_changes_kind, r"test_compiler\.py:\d+: .*FLOAT where .*INT is needed"),
         (_says_nothing, "is not annotated with numbers"),
         (_has_a_list, r"test_compiler\.py:\d+: \[a\] is not understood"),

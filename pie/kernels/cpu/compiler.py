@@ -48,6 +48,7 @@ class Unit:
     module: Any
     target: Target
     _made: dict[tuple[Any, tuple[Shape, ...]], Made] = attrs.field(factory=dict)
+    _begun: set[Any] = attrs.field(factory=set)
 
     def call(
         self, e: Emit, python: Callable[..., Any], values: Sequence[Value], *, apart: bool
@@ -82,6 +83,9 @@ class Unit:
         self._define(python, symbol, tuple(shapes.values()))  # type: ignore[arg-type]
 
     def _define(self, python: Callable[..., Any], name: str, shapes: tuple[Shape, ...]) -> Made:
+        if python in self._begun:
+            raise TypeError(f"{python.__name__} calls itself")
+        self._begun.add(python)
         result = shape_of(get_type_hints(python).get("return"))
         if result is None:
             raise CannotCompile(f"{name} does not say what it returns")
@@ -98,6 +102,7 @@ class Unit:
         emit = Emit(ir.IRBuilder(function.append_basic_block("entry")), self.target)
         body = Body(self, emit, python.__globals__, result, python.__code__.co_filename)
         body.run(_tree(python), arguments)
+        self._begun.remove(python)
         return Made(function, result)
 
 
