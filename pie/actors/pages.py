@@ -114,9 +114,13 @@ class PageTable:
     def take_spare(
         self, instance: InstanceId, kind: ResourceKind, count: int
     ) -> tuple[Pointer, ...]:
-        """Up to `count` new resources that nobody will miss (contract X10)."""
+        """Up to `count` new resources that nobody will miss (contract X10).
+
+        With those it has that are in host memory it never holds more than the pool can.
+        """
         space, pool = self._spaces[instance, kind], self.pools[kind]
-        count = space.spare(min(count, self.room.spare(kind)))
+        room = max(0, pool.capacity - self.holds(instance, kind))
+        count = space.spare(min(count, room, self.room.spare(kind)))
         space.take(count, "try-allocate")
         return tuple(space.add(Resource(kind, pool.take())) for _ in range(count))
 

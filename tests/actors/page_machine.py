@@ -110,6 +110,7 @@ class PageTableMachine(RuleBasedStateMachine):
         instance = self.any_instance(data)
         pool, room = self.table.pools[kind], self.table.room
         free, quota = len(pool.free), self.left_of_quota(instance, kind)
+        room_for = pool.capacity - self.table.holds(instance, kind)
         given = self.table.take_spare(instance, kind, count)
         expected = [self.plain.add(instance, kind, PlainPage()) for _ in given]
         assert list(given) == expected
@@ -121,8 +122,9 @@ class PageTableMachine(RuleBasedStateMachine):
             assert 4 * len(given) <= free
             assert left >= pool.capacity // 4
             assert 4 * len(given) <= quota
+            assert len(given) <= room_for
         else:
-            assert not count or free < 4 or quota < 5
+            assert not count or free < 4 or quota < 5 or room_for <= 0
         assert not self.table.answers()
 
     def left_of_quota(self, instance: InstanceId, kind: ResourceKind) -> float:

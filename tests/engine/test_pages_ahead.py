@@ -9,7 +9,7 @@ import attrs
 import inferlet
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from inferlet import host
 
@@ -103,7 +103,14 @@ async def _beside(
     return outcomes[launched.index(main)].text
 
 
+MOVED = Do("read", 8, 0, "aaf", 0.0), Do("read", 8, 0, "a", 0.0), Do("generate", 35, 0, "a", 0.0)
+"""Its pages move out for a neighbour that comes late; what it takes ahead then it could not have
+beside them.
+"""
+
+
 @settings(max_examples=60, deadline=None)
+@example([[*MOVED, Do("stream", 25, 1, "a", 0.3)]], [Hog(0.9, 0.0, 1, older=False)])
 @given(programs=strands, neighbours=st.lists(hogs, max_size=3))
 def test_strands_get_on_in_the_pages_that_single_steps_need(
     programs: list[list[Do]], neighbours: list[Hog]
