@@ -95,6 +95,8 @@ def run_steps(thread: int, plan: int) -> None:
     Without rows, it is what a step does before it begins.
     """
     p = plan_at(plan, 1)[0]
+    if thread == 0 and p.threads > 1:
+        open_door(p.sync + DOOR)  # not by the caller, whom the first that wakes may displace
     several, rows, rings = p.done != 0, p.rows, p.rings
     met = maintain(thread, plan, p.met)
     met = run_step(thread, plan, met) if rows else arrive(p, met)

@@ -29,9 +29,6 @@ _WAIT, _WAKE = 128, 129
 SPINS = 1000
 """Pauses at a barrier before the processor is yielded: about 10 microseconds."""
 
-IDLE_SPINS = 4000
-"""Pauses of an idle worker before it sleeps."""
-
 # The shared words, one cache line each.
 ARRIVED, STOP, STARTED, ENDED, ONE = 0, 64, 128, 192, 256
 """Arrivals at barriers; whether all is over; calls begun and ended; the number 1, for a bell."""
@@ -113,13 +110,9 @@ def open_door(door: int) -> None:
 @compiled
 def await_work(sync: int, door: int, seen: int) -> bool:
     """Wait until `door` opens for time `seen + 1`; False if that was the last and means the end."""
-    spins = 0
-    while atomic_load(door + _GO) == seen:
-        _pause_now()
-        spins += 1
-        if spins > IDLE_SPINS:
-            atomic_add(door + _SLEEPING, 1)
-            if atomic_load(door + _GO) == seen:
-                _call_futex(door + _GO, _WAIT, seen)
-            atomic_add(door + _SLEEPING, -1)
+    while atomic_load(door + _GO) == seen:  # not a moment awake: the loop needs the processor
+        atomic_add(door + _SLEEPING, 1)
+        if atomic_load(door + _GO) == seen:
+            _call_futex(door + _GO, _WAIT, seen)
+        atomic_add(door + _SLEEPING, -1)
     return bool(atomic_load(sync + STOP) == 0)

@@ -36,7 +36,6 @@ class Crew:
         self._sync = np.zeros(SYNC_BYTES // 8, np.int64)
         self._sync[ONE // 8] = 1
         self._sync_address = address(self._sync)
-        self._threads = threads
         plan["sync"], plan["threads"] = self._sync_address, threads
         plan["bell"] = self.bell.descriptor
         workers = [
@@ -68,8 +67,6 @@ class Crew:
         assert self.over, "one call at a time"
         self._plan["met"], self._plan["rings"] = self._sync[ARRIVED // 8], rings
         self._sync[STARTED // 8] += 1
-        if self._threads > 1:
-            open_door(self._sync_address + DOOR)
 
 
 def _end_workers(
