@@ -33,7 +33,7 @@ __all__ = ["Epochs", "Fuel", "Preemption", "Program", "WasmHost"]
 class Epochs:
     """Preempt by the clock: a guest that runs through a whole tick lets others run."""
 
-    tick_seconds: float = 0.005
+    tick_seconds: float = 0.003
 
 
 @attrs.frozen
