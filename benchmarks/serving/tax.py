@@ -11,6 +11,7 @@ from .turns import Figures, Say, awake
 
 GUESTS = (BARE, C, PYTHON, STEPS, SAMPLING)
 _NUMBERS = 5000
+_TRIES = 4
 _PROMPT = 15
 """Tokens of each prompt: those of 32 streams fit into one step, so that all begin together."""
 
@@ -41,11 +42,18 @@ def _paces(pie: Pie, plan: Plan, streams: int) -> dict[str, list[Row]]:
     for number in range(plan.rounds):
         batch = [prompt[:_PROMPT] for prompt in prompts().batch(streams, _NUMBERS + number)]
         for guest in GUESTS[:: -1 if number % 2 else 1]:
-            answer = pie.ask("many", guest, batch, plan.tax_tokens)
-            if answer["pace"] is None:
-                raise ValueError(f"{guest} guests: not all {streams} were in a step")
-            rows[guest].append(answer["pace"])
+            rows[guest].append(_pace(pie, plan, guest, batch))
     return rows
+
+
+def _pace(pie: Pie, plan: Plan, guest: str, batch: list[list[int]]) -> Row:
+    """Slow guests may settle into two groups that take turns: then they are asked once more."""
+    for _ in range(_TRIES):
+        answer = pie.ask("many", guest, batch, plan.tax_tokens)
+        if answer["pace"] is not None:
+            pace: Row = answer["pace"]
+            return pace
+    raise ValueError(f"{guest} guests: not all {len(batch)} were in a step")
 
 
 def period(rows: dict[str, list[Row]], guest: str) -> float:
