@@ -11,7 +11,8 @@ from .turns import Figures, Say, awake
 
 GUESTS = (BARE, C, PYTHON, STEPS, SAMPLING)
 _NUMBERS = 5000
-_TRIES = 4
+_OTHERS, _TRIES = 100, 4
+"""How far apart the prompts of two attempts are, and how many there are."""
 _PROMPT = 15
 """Tokens of each prompt: those of 32 streams fit into one step, so that all begin together."""
 
@@ -37,23 +38,27 @@ def measure(pie: Pie, plan: Plan, say: Say) -> Figures:
 
 
 def _paces(pie: Pie, plan: Plan, streams: int) -> dict[str, list[Row]]:
-    """ValueError if the guests are never all in one step."""
+    """ValueError if some guests are never all in one step."""
     rows: dict[str, list[Row]] = {guest: [] for guest in GUESTS}
     for number in range(plan.rounds):
-        batch = [prompt[:_PROMPT] for prompt in prompts().batch(streams, _NUMBERS + number)]
-        for guest in GUESTS[:: -1 if number % 2 else 1]:
-            rows[guest].append(_pace(pie, plan, guest, batch))
+        for guest, pace in _round(pie, plan, streams, number).items():
+            rows[guest].append(pace)
     return rows
 
 
-def _pace(pie: Pie, plan: Plan, guest: str, batch: list[list[int]]) -> Row:
-    """Slow guests may settle into two groups that take turns: then they are asked once more."""
-    for _ in range(_TRIES):
-        answer = pie.ask("many", guest, batch, plan.tax_tokens)
-        if answer["pace"] is not None:
-            pace: Row = answer["pace"]
-            return pace
-    raise ValueError(f"{guest} guests: not all {len(batch)} were in a step")
+def _round(pie: Pie, plan: Plan, streams: int, number: int) -> dict[str, Row]:
+    """Everybody's pace on the same prompts: on others, if slow guests settle into two groups that
+    take turns.
+    """
+    for attempt in range(_TRIES):
+        some = prompts().batch(streams, _NUMBERS + number + _OTHERS * attempt)
+        batch = [prompt[:_PROMPT] for prompt in some]
+        order = GUESTS[:: -1 if number % 2 else 1]
+        paces = {guest: pie.ask("many", guest, batch, plan.tax_tokens)["pace"] for guest in order}
+        late = [guest for guest, pace in paces.items() if pace is None]
+        if not late:
+            return paces
+    raise ValueError(f"{', '.join(late)} guests: not all {streams} were in a step")
 
 
 def period(rows: dict[str, list[Row]], guest: str) -> float:
