@@ -21,11 +21,13 @@ class TokenFeed(Signal):
     its next pass is there.
     """
 
-    __slots__ = ("on_watch", "tokens", "watched")
+    __slots__ = ("on_watch", "taken", "tokens", "watched")
 
     def __init__(self) -> None:
         super().__init__()
         self.tokens: list[int] = []
+        self.taken = 0
+        """How many of them the guest has."""
         self.watched = False
         """Whether anybody has looked for single tokens: not who waits for the end alone."""
         self.on_watch: Callable[[], None] | None = None
@@ -41,6 +43,11 @@ class TokenFeed(Signal):
     def add(self, waiter: Watcher) -> None:
         self.watch()
         super().add(waiter)
+
+    def nudge(self) -> None:
+        """There are new tokens, unless they have been taken with those before them."""
+        if self.taken < len(self.tokens):
+            super().nudge()
 
 
 class DecodingEnd(Reply[None]):

@@ -19,8 +19,8 @@ def test_progress_is_shown_and_taken_away(shared_home: Path, tiny_model: Path) -
     with on_a_terminal(*COMMAND, "run", PROBE, "--model", tiny_model, "--", "say", "42") as screen:
         assert screen.end() == 0
 
-    assert "compiling probe-" in screen.seen
-    assert f"loading {tiny_model}" in screen.seen.replace("\r\n", "")
+    assert "loading probe-" in screen.seen
+    assert f"and {tiny_model}" in screen.seen.replace("\r\n", "")
     last = re.split(r"\x1b\[2K", screen.seen)[-1]
     assert re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", last).strip() == "42"
 

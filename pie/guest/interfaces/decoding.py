@@ -27,14 +27,13 @@ decodings = HostInterface("pie:ext/ext")
 
 @attrs.define(eq=False)
 class Decoding:
-    """A submitted decoding, and how many of its tokens the guest has."""
+    """A submitted decoding whose tokens a guest takes."""
 
     instance: Instance
     service: ModelService
     message: SubmitDecoding
     reserved: int
     """Tokens that are counted against the guest's limit, until they are taken."""
-    taken: int = 0
     cancelled: bool = False
 
     def get(self, limit: int) -> tuple[list[int], bool]:
@@ -42,12 +41,12 @@ class Decoding:
         if self.cancelled:
             return [], True
         feed, reply = self.message.feed, self.message.reply
-        tokens = feed.tokens[self.taken : self.taken + limit]
-        self.taken += len(tokens)
+        tokens = feed.tokens[feed.taken : feed.taken + limit]
+        feed.taken += len(tokens)
         self.instance.result_entries -= len(tokens)
         self.reserved -= len(tokens)
         over = reply.ready()
-        if self.taken < len(feed.tokens):
+        if feed.taken < len(feed.tokens):
             return tokens, False
         if not over:
             feed.clear()
@@ -61,8 +60,9 @@ class Decoding:
         if not self.cancelled:
             self.cancelled = True
             self.instance.result_entries -= self.reserved
-            if not (self.message.reply.ready() and self.taken == len(self.message.feed.tokens)):
-                self.service.tell(CancelDecoding(self.message, self.taken))
+            feed = self.message.feed
+            if not (self.message.reply.ready() and feed.taken == len(feed.tokens)):
+                self.service.tell(CancelDecoding(self.message, feed.taken))
 
     def close(self) -> None:
         self.cancel()
