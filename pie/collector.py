@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 YOUNG, MIDDLE, OLD = 100_000, 50, 100
 
 
-def rest_collector() -> None:
-    """Look for no cycles until `relax_collector`: a start makes objects, and hardly drops any."""
+@contextmanager
+def resting_collector() -> Iterator[None]:
+    """Look for no cycles until `relax_collector`, or the end of the context, which a start that
+    fails comes to: it makes objects, and hardly drops any.
+    """
     gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def relax_collector() -> None:

@@ -7,12 +7,19 @@ import sys
 
 SCRIPT = """
 import gc
-from pie.collector import relax_collector, rest_collector
+from pie.collector import relax_collector, resting_collector
 class Ring: pass
-rest_collector()
-assert not gc.isenabled()
-relax_collector()
-assert gc.isenabled() and gc.get_freeze_count() > 1000, gc.get_freeze_count()
+try:
+    with resting_collector():
+        assert not gc.isenabled()
+        raise LookupError
+except LookupError:
+    assert gc.isenabled()
+with resting_collector():
+    assert not gc.isenabled()
+    relax_collector()
+    assert gc.isenabled() and gc.get_freeze_count() > 1000, gc.get_freeze_count()
+assert gc.isenabled()
 ring = Ring(); ring.self = ring; del ring
 assert gc.collect() >= 1
 print(gc.get_threshold())

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pie import __version__
-from pie.collector import rest_collector
+from pie.collector import resting_collector
 
 from .auth import auth
 from .home import DEFAULT_MODEL, open_home
@@ -106,21 +106,21 @@ def run(
     are messages to it. The return value is the last line, unless its stdout ended with the same
     text. Exit code 1: it failed, with the reason on stderr.
     """
-    rest_collector()
-    from .run import Options, run_command
+    with resting_collector():
+        from .run import Options, run_command
 
-    options = Options(
-        target=target,
-        arguments=tuple(arguments or ()),
-        model=model,
-        dtype=dtype.value,
-        seed=seed,
-        sends=tuple(send or ()),
-        json=json,
-        stats=stats,
-        trace=trace,
-    )
-    return run_command(options, open_home())
+        options = Options(
+            target=target,
+            arguments=tuple(arguments or ()),
+            model=model,
+            dtype=dtype.value,
+            seed=seed,
+            sends=tuple(send or ()),
+            json=json,
+            stats=stats,
+            trace=trace,
+        )
+        return run_command(options, open_home())
 
 
 @app.command()
